@@ -1,0 +1,132 @@
+/// @file
+/// The kernel's iommufd ABI, as far as it is used: Debian 12's kernel headers have none.
+///
+/// Source: include/uapi/linux/iommufd.h. Every struct starts with its own size; ioctls return 0 or
+/// -1 with errno.
+#pragma once
+
+#include <sys/ioctl.h>
+
+#include <cstddef>
+#include <cstdint>
+
+namespace vfio_shim::abi {
+
+inline constexpr unsigned int iommufd_type = ';';
+
+inline constexpr unsigned long iommu_destroy = _IO(iommufd_type, 0x80);
+inline constexpr unsigned long iommu_ioas_alloc = _IO(iommufd_type, 0x81);
+inline constexpr unsigned long iommu_ioas_iova_ranges = _IO(iommufd_type, 0x84);
+inline constexpr unsigned long iommu_ioas_map = _IO(iommufd_type, 0x85);
+inline constexpr unsigned long iommu_ioas_unmap = _IO(iommufd_type, 0x86);
+inline constexpr unsigned long iommu_option = _IO(iommufd_type, 0x87);
+inline constexpr unsigned long iommu_vfio_ioas = _IO(iommufd_type, 0x88);
+inline constexpr unsigned long iommu_get_hw_info = _IO(iommufd_type, 0x8a);
+inline constexpr unsigned long iommu_ioas_map_file = _IO(iommufd_type, 0x8f);
+
+struct IommuDestroy {
+  std::uint32_t size = sizeof(IommuDestroy);
+  std::uint32_t id = 0;
+};
+static_assert(sizeof(IommuDestroy) == 8);
+
+struct IommuIoasAlloc {
+  std::uint32_t size = sizeof(IommuIoasAlloc);
+  std::uint32_t flags = 0;
+  std::uint32_t out_ioas_id = 0;
+};
+static_assert(sizeof(IommuIoasAlloc) == 12);
+
+struct IommuIovaRange {
+  std::uint64_t start = 0;
+  std::uint64_t last = 0;
+};
+static_assert(sizeof(IommuIovaRange) == 16);
+
+/// EMSGSIZE: num_iovas was too small and now says how many there are.
+struct IommuIoasIovaRanges {
+  std::uint32_t size = sizeof(IommuIoasIovaRanges);
+  std::uint32_t ioas_id = 0;
+  std::uint32_t num_iovas = 0;
+  std::uint32_t reserved = 0;
+  std::uint64_t allowed_iovas = 0;      ///< Address of an IommuIovaRange array.
+  std::uint64_t out_iova_alignment = 0; ///< Bytes.
+};
+static_assert(sizeof(IommuIoasIovaRanges) == 32);
+
+inline constexpr std::uint32_t ioas_map_fixed_iova = 1U << 0;
+inline constexpr std::uint32_t ioas_map_writeable = 1U << 1;
+inline constexpr std::uint32_t ioas_map_readable = 1U << 2;
+
+/// Pins memory of the *calling* process and maps it.
+struct IommuIoasMap {
+  std::uint32_t size = sizeof(IommuIoasMap);
+  std::uint32_t flags = 0;
+  std::uint32_t ioas_id = 0;
+  std::uint32_t reserved = 0;
+  std::uint64_t user_va = 0;
+  std::uint64_t length = 0;
+  std::uint64_t iova = 0;
+};
+static_assert(sizeof(IommuIoasMap) == 40);
+
+/// Pins memory of a memfd, shmem or hugetlbfs file (or dma-buf), whoever calls. Linux 6.13.
+struct IommuIoasMapFile {
+  std::uint32_t size = sizeof(IommuIoasMapFile);
+  std::uint32_t flags = 0;
+  std::uint32_t ioas_id = 0;
+  std::int32_t fd = -1;
+  std::uint64_t start = 0; ///< Byte offset in the file.
+  std::uint64_t length = 0;
+  std::uint64_t iova = 0;
+};
+static_assert(sizeof(IommuIoasMapFile) == 40);
+
+/// iova 0 with length UINT64_MAX unmaps everything. ENOENT: nothing there, or a mapping would be
+/// cut in two.
+struct IommuIoasUnmap {
+  std::uint32_t size = sizeof(IommuIoasUnmap);
+  std::uint32_t ioas_id = 0;
+  std::uint64_t iova = 0;
+  std::uint64_t length = 0; ///< Out: bytes unmapped.
+};
+static_assert(sizeof(IommuIoasUnmap) == 24);
+
+inline constexpr std::uint32_t option_rlimit_mode = 0;
+inline constexpr std::uint16_t option_op_set = 0;
+
+struct IommuOption {
+  std::uint32_t size = sizeof(IommuOption);
+  std::uint32_t option_id = 0;
+  std::uint16_t op = 0;
+  std::uint16_t reserved = 0;
+  std::uint32_t object_id = 0;
+  std::uint64_t val64 = 0;
+};
+static_assert(sizeof(IommuOption) == 24);
+
+inline constexpr std::uint16_t vfio_ioas_set = 1;
+
+/// Names the IOAS that legacy ioctls on the same iommufd (kernel-compat) speak of.
+struct IommuVfioIoas {
+  std::uint32_t size = sizeof(IommuVfioIoas);
+  std::uint32_t ioas_id = 0;
+  std::uint16_t op = 0;
+  std::uint16_t reserved = 0;
+};
+static_assert(sizeof(IommuVfioIoas) == 12);
+
+/// ENOENT: the device is no longer bound (its cdev was closed).
+struct IommuHwInfo {
+  std::uint32_t size = sizeof(IommuHwInfo);
+  std::uint32_t flags = 0;
+  std::uint32_t dev_id = 0;
+  std::uint32_t data_len = 0;
+  std::uint64_t data_uptr = 0;
+  std::uint32_t out_data_type = 0;
+  std::uint32_t reserved = 0;
+  std::uint64_t out_capabilities = 0;
+};
+static_assert(sizeof(IommuHwInfo) == 40);
+
+} // namespace vfio_shim::abi

@@ -1,0 +1,270 @@
+#include "backend/iommufd.hpp"
+
+#include "abi/iommufd.hpp"
+#include "abi/vfio.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/ioctl.h>
+
+#include <algorithm>
+#include <span>
+
+namespace vfio_shim {
+
+namespace {
+
+std::uint32_t map_flags(Access access) {
+  return abi::ioas_map_fixed_iova | (access.read ? abi::ioas_map_readable : 0U) |
+         (access.write ? abi::ioas_map_writeable : 0U);
+}
+
+/// The page sizes of the IOMMU domain and whether it enforces coherency. iommufd's own ABI does
+/// not tell, but its legacy ioctls, which every kernel with iommufd answers, do.
+struct DomainTraits {
+  std::uint64_t page_sizes = 0;
+  bool coherent = false;
+};
+
+Result<DomainTraits> domain_traits(const Fd &iommufd) {
+  vfio_iommu_type1_info info{};
+  info.argsz = sizeof(info);
+  VFIO_SHIM_TRY(run_ioctl(iommufd, VFIO_IOMMU_GET_INFO, &info, "VFIO_IOMMU_GET_INFO on iommufd"));
+  const int coherent = ::ioctl(iommufd.get(), VFIO_CHECK_EXTENSION, VFIO_DMA_CC_IOMMU);
+  return DomainTraits{.page_sizes = info.iova_pgsizes, .coherent = coherent == 1};
+}
+
+Result<std::vector<IovaRange>> usable_ranges(const Fd &iommufd, std::uint32_t ioas_id) {
+  std::vector<abi::IommuIovaRange> ranges(16);
+  abi::IommuIoasIovaRanges query{.ioas_id = ioas_id};
+  for (;;) {
+    query.num_iovas = static_cast<std::uint32_t>(ranges.size());
+    query.allowed_iovas = reinterpret_cast<std::uintptr_t>(ranges.data());
+    const auto asked =
+        run_ioctl(iommufd, abi::iommu_ioas_iova_ranges, &query, "IOMMU_IOAS_IOVA_RANGES");
+    if (asked)
+      break;
+    if (asked.error().code != EMSGSIZE)
+      return pass_on(asked);
+    ranges.resize(query.num_iovas);
+  }
+  std::vector<IovaRange> usable;
+  for (const auto &range : std::span(ranges).first(query.num_iovas))
+    usable.push_back({Iova{range.start}, Iova{range.last}});
+  return usable;
+}
+
+} // namespace
+
+Result<void> run_ioctl(const Fd &file, unsigned long command, void *argument, const char *what) {
+  if (::ioctl(file.get(), command, argument) != 0)
+    return fail_errno(what);
+  return {};
+}
+
+Result<std::unique_ptr<Backend>> IommufdBackend::create(const std::filesystem::path &iommu_node) {
+  Fd iommufd{::open(iommu_node.c_str(), O_RDWR | O_CLOEXEC)};
+  if (!iommufd)
+    return fail_errno(iommu_node);
+
+  // Must come before any object exists; needs CAP_SYS_RESOURCE.
+  abi::IommuOption option{
+      .option_id = abi::option_rlimit_mode, .op = abi::option_op_set, .val64 = 1};
+  VFIO_SHIM_TRY(run_ioctl(iommufd, abi::iommu_option, &option, "IOMMU_OPTION_RLIMIT_MODE"));
+
+  abi::IommuIoasAlloc alloc;
+  VFIO_SHIM_TRY(run_ioctl(iommufd, abi::iommu_ioas_alloc, &alloc, "IOMMU_IOAS_ALLOC"));
+  abi::IommuVfioIoas legacy{.ioas_id = alloc.out_ioas_id, .op = abi::vfio_ioas_set};
+  VFIO_SHIM_TRY(run_ioctl(iommufd, abi::iommu_vfio_ioas, &legacy, "IOMMU_VFIO_IOAS_SET"));
+
+  return std::unique_ptr<Backend>(new IommufdBackend(std::move(iommufd), alloc.out_ioas_id));
+}
+
+Result<void> IommufdBackend::claim(const topology::Group &group) {
+  Devices devices;
+  for (const topology::Device &device : group.devices)
+    devices.emplace_back(device);
+  VFIO_SHIM_TRY(ensure_anchor(devices));
+  claimed_.insert_or_assign(group.id, std::move(devices));
+  return {};
+}
+
+Result<void> IommufdBackend::attach_claimed() {
+  for (auto &[id, devices] : claimed_) {
+    VFIO_SHIM_TRY(ensure_anchor(devices));
+    for (BoundDevice &device : devices)
+      if (device.bound && !device.attached)
+        VFIO_SHIM_TRY(attach(device));
+  }
+  return {};
+}
+
+void IommufdBackend::release(GroupId group) { claimed_.erase(group); }
+
+Result<AddressSpace> IommufdBackend::address_space() {
+  const auto traits = domain_traits(iommufd_);
+  if (!traits)
+    return pass_on(traits);
+  auto usable = usable_ranges(iommufd_, ioas_id_);
+  if (!usable)
+    return pass_on(usable);
+  return AddressSpace{.usable = std::move(*usable),
+                      .page_sizes = traits->page_sizes,
+                      .coherent = traits->coherent};
+}
+
+Result<void> IommufdBackend::map(Client &client, const MapRequest &request) {
+  auto parts = client.memory_parts(request.vaddr, request.size, request.access);
+  if (!parts)
+    return pass_on(parts);
+  for (const MemoryPart &part : *parts) {
+    const Bytes before = part.start - request.vaddr;
+    const auto mapped = map_part(client, request.iova + before, part, request.access);
+    if (!mapped) {
+      // A client that died may have mapped this part as well: its outcome is not known.
+      const Bytes done = mapped.error().code == ESRCH ? request.size : before;
+      if (done.value != 0)
+        (void)unmap({request.iova, Iova{request.iova.value + done.value - 1}});
+      return mapped;
+    }
+  }
+  return {};
+}
+
+Result<void> IommufdBackend::map_part(Client &client, Iova iova, const MemoryPart &part,
+                                      Access access) {
+  if (part.by_file.file) {
+    abi::IommuIoasMapFile map{.flags = map_flags(access),
+                              .ioas_id = ioas_id_,
+                              .fd = part.by_file.file.get(),
+                              .start = part.by_file.offset.value,
+                              .length = part.size.value,
+                              .iova = iova.value};
+    return run_ioctl(iommufd_, abi::iommu_ioas_map_file, &map, "IOMMU_IOAS_MAP_FILE");
+  }
+  const abi::IommuIoasMap map{.flags = map_flags(access),
+                              .ioas_id = ioas_id_,
+                              .user_va = part.start.value,
+                              .length = part.size.value,
+                              .iova = iova.value};
+  return client.ioctl_in_client(iommufd_, abi::iommu_ioas_map,
+                                std::as_bytes(std::span(&map, 1)));
+}
+
+Result<void> IommufdBackend::unmap(IovaRange range) {
+  const bool everything = range.first.value == 0 && range.last.value == UINT64_MAX;
+  abi::IommuIoasUnmap unmap{
+      .ioas_id = ioas_id_,
+      .iova = range.first.value,
+      .length = everything ? UINT64_MAX : range.last.value - range.first.value + 1};
+  const auto done = run_ioctl(iommufd_, abi::iommu_ioas_unmap, &unmap, "IOMMU_IOAS_UNMAP");
+  if (!done && done.error().code == ENOENT && unmap.length != 0)
+    return {}; // Nothing was there: to type1's clients that is a success.
+  return done;
+}
+
+Result<Fd> IommufdBackend::open_device(GroupId group, const topology::Device &device) {
+  BoundDevice *known = find(group, device.name);
+  if (known == nullptr)
+    known = &claimed_[group].emplace_back(device); // Plugged in since.
+  if (!still_bound(*known)) {
+    known->device = device; // The cdev's number may have changed.
+    VFIO_SHIM_TRY(bind(*known));
+  } else if (!known->anchor) {
+    return fail(EBUSY, fmt::format("device {} is open already", device.name));
+  }
+  if (!known->attached)
+    VFIO_SHIM_TRY(attach(*known));
+  Fd copy{::fcntl(known->anchor.get(), F_DUPFD_CLOEXEC, 0)};
+  if (!copy)
+    return fail_errno("F_DUPFD_CLOEXEC");
+  return copy;
+}
+
+void IommufdBackend::given_away(GroupId group, std::string_view name) {
+  if (BoundDevice *device = find(group, name))
+    device->anchor.reset();
+}
+
+bool IommufdBackend::device_open(GroupId group) {
+  const auto found = claimed_.find(group);
+  return found != claimed_.end() && std::ranges::any_of(found->second, [this](BoundDevice &device) {
+           return !device.anchor && still_bound(device);
+         });
+}
+
+Result<void> IommufdBackend::ensure_anchor(Devices &devices) {
+  if (std::ranges::any_of(devices, [this](BoundDevice &device) { return still_bound(device); }))
+    return {};
+  if (devices.empty())
+    return fail(ENODEV, "group without a VFIO cdev");
+  return bind(devices.front());
+}
+
+Result<void> IommufdBackend::bind(BoundDevice &device) {
+  Fd cdev{::open(device.device.cdev.c_str(), O_RDWR | O_CLOEXEC)};
+  if (!cdev)
+    return fail_errno(device.device.cdev);
+  abi::DeviceBindIommufd bind{
+      .argsz = sizeof(bind), .flags = 0, .iommufd = iommufd_.get(), .out_devid = 0};
+  const auto bound = run_ioctl(cdev, abi::device_bind_iommufd, &bind, "VFIO_DEVICE_BIND_IOMMUFD");
+  if (!bound) {
+    // EINVAL: another process has this cdev bound, so it owns the group's DMA. Claiming a group
+    // that is owned is EPERM.
+    if (bound.error().code == EINVAL)
+      return fail(EPERM, fmt::format("device {} is open elsewhere", device.device.name));
+    return bound;
+  }
+  forget_object(bind.out_devid);
+  device.devid = bind.out_devid;
+  device.bound = true;
+  device.attached = false;
+  device.anchor = std::move(cdev);
+  return {};
+}
+
+Result<void> IommufdBackend::attach(BoundDevice &device) {
+  if (!device.anchor)
+    return fail(EBUSY, fmt::format("device {} is not attached and not ours", device.device.name));
+  abi::DeviceAttachIommufdPt attach{.argsz = sizeof(attach), .flags = 0, .pt_id = ioas_id_};
+  const auto attached = run_ioctl(device.anchor, abi::device_attach_iommufd_pt, &attach,
+                                  "VFIO_DEVICE_ATTACH_IOMMUFD_PT");
+  if (!attached) {
+    // A reserved region of the device lies where something is mapped: type1 says EINVAL.
+    if (attached.error().code == EADDRINUSE)
+      return fail(EINVAL, attached.error().where);
+    return attached;
+  }
+  device.attached = true;
+  return {};
+}
+
+/// Asks the kernel, because the client can close its device without telling anybody.
+bool IommufdBackend::still_bound(BoundDevice &device) {
+  if (!device.bound || device.anchor)
+    return device.bound;
+  abi::IommuHwInfo info{.dev_id = device.devid};
+  if (!run_ioctl(iommufd_, abi::iommu_get_hw_info, &info, "IOMMU_GET_HW_INFO"))
+    device.bound = device.attached = false;
+  return device.bound;
+}
+
+/// The kernel reuses object ids: a new device's id means that the id's former owner is gone.
+void IommufdBackend::forget_object(std::uint32_t devid) {
+  for (auto &[id, devices] : claimed_)
+    for (BoundDevice &device : devices)
+      if (device.bound && device.devid == devid)
+        device.bound = device.attached = false;
+}
+
+IommufdBackend::BoundDevice *IommufdBackend::find(GroupId group, std::string_view name) {
+  const auto found = claimed_.find(group);
+  if (found == claimed_.end())
+    return nullptr;
+  const auto device = std::ranges::find(found->second, name, [](const BoundDevice &candidate) {
+    return std::string_view(candidate.device.name);
+  });
+  return device == found->second.end() ? nullptr : &*device;
+}
+
+} // namespace vfio_shim

@@ -1,0 +1,18 @@
+/// @file
+/// What VFIO_SET_IOMMU adds to a container.
+#pragma once
+
+#include "type1/mapping_table.hpp"
+
+#include "vfio_shim/backend.hpp"
+
+namespace vfio_shim::type1 {
+
+/// The state that the kernel's type1 driver keeps per container.
+struct AddressSpaceState {
+  Version version;
+  AddressSpace space;
+  MappingTable mappings;
+};
+
+} // namespace vfio_shim::type1

@@ -1,0 +1,193 @@
+/// @file
+/// The container's ioctls, one handler each. Source of the rules: drivers/vfio/container.c and
+/// drivers/vfio/vfio_iommu_type1.c.
+
+#include "abi/vfio.hpp"
+#include "type1/address_space_state.hpp"
+#include "type1/capability_chain.hpp"
+#include "type1/operations.hpp"
+
+#include "vfio_shim/container.hpp"
+
+#include <fmt/format.h>
+
+namespace vfio_shim {
+
+using type1::Argument;
+using type1::ArgumentKind;
+using type1::Version;
+
+/// The handlers. Each is called with the container's lock held.
+struct ContainerCalls {
+  using Operation = type1::Operation<Container>;
+
+  static Result<long> get_api_version(Container & /*container*/, Client & /*client*/,
+                                      const Argument & /*argument*/) {
+    return VFIO_API_VERSION;
+  }
+
+  static Result<long> check_extension(Container &container, Client & /*client*/,
+                                      const Argument &argument) {
+    switch (argument.value) {
+    case VFIO_TYPE1_IOMMU:
+    case VFIO_TYPE1v2_IOMMU:
+    case VFIO_UNMAP_ALL:
+      return 1;
+    case VFIO_DMA_CC_IOMMU:
+      return container.iommu_ && container.iommu_->space.coherent ? 1 : 0;
+    default:
+      return 0;
+    }
+  }
+
+  static Result<long> set_iommu(Container &container, Client & /*client*/,
+                                const Argument &argument) {
+    if (container.groups_.empty() || container.iommu_)
+      return fail(EINVAL, container.iommu_ ? "IOMMU already set" : "no group yet");
+    const auto version = version_of(argument.value);
+    if (!version)
+      return pass_on(version);
+
+    container.iommu_ = std::make_unique<type1::AddressSpaceState>(type1::AddressSpaceState{
+        .version = *version,
+        .space = {},
+        .mappings = type1::MappingTable(container.options_.mapping_limit)});
+    const auto attached = container.refresh_address_space();
+    if (!attached) {
+      container.iommu_.reset();
+      return pass_on(attached);
+    }
+    container.ledger_.iommu_set(container.record_, static_cast<std::uint32_t>(argument.value));
+    return 0;
+  }
+
+  static Result<long> get_info(Container &container, Client &client, const Argument &argument) {
+    const auto &iommu = *container.iommu_;
+    auto info = argument.as<vfio_iommu_type1_info>();
+    const std::size_t answer_size = std::min<std::size_t>(info.argsz, sizeof(info));
+    info.flags = VFIO_IOMMU_INFO_PGSIZES | VFIO_IOMMU_INFO_CAPS;
+    info.iova_pgsizes = iommu.space.page_sizes;
+    info.cap_offset = 0;
+
+    const auto chain = type1::build_capability_chain(iommu.space, iommu.mappings.available(),
+                                                     sizeof(info));
+    if (info.argsz < sizeof(info) + chain.size()) {
+      info.argsz = static_cast<std::uint32_t>(sizeof(info) + chain.size());
+    } else {
+      VFIO_SHIM_TRY(client.write(argument.address() + Bytes{sizeof(info)}, chain));
+      info.cap_offset = sizeof(info);
+    }
+    VFIO_SHIM_TRY(type1::write_struct(client, argument.address(), info, answer_size));
+    return 0;
+  }
+
+  static Result<long> map_dma(Container &container, Client &client, const Argument &argument) {
+    constexpr std::uint32_t known_flags = VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE;
+    const auto map = argument.as<vfio_iommu_type1_dma_map>();
+    if ((map.flags & ~known_flags) != 0)
+      return fail(EINVAL, "unknown flags");
+    const MapRequest request{.iova = Iova{map.iova},
+                             .vaddr = ClientAddr{map.vaddr},
+                             .size = Bytes{map.size},
+                             .access = {.read = (map.flags & VFIO_DMA_MAP_FLAG_READ) != 0,
+                                        .write = (map.flags & VFIO_DMA_MAP_FLAG_WRITE) != 0}};
+
+    auto &iommu = *container.iommu_;
+    VFIO_SHIM_TRY(iommu.mappings.check_map(request, iommu.space));
+    VFIO_SHIM_TRY(container.backend_->attach_claimed());
+    VFIO_SHIM_TRY(container.backend_->map(client, request));
+    const auto record =
+        container.ledger_.mapped(container.record_, {.iova = request.iova,
+                                                     .vaddr = request.vaddr,
+                                                     .size = request.size,
+                                                     .access = request.access});
+    iommu.mappings.insert(request, record);
+    return 0;
+  }
+
+  static Result<long> unmap_dma(Container &container, Client &client, const Argument &argument) {
+    constexpr std::uint32_t known_flags = VFIO_DMA_UNMAP_FLAG_ALL;
+    auto unmap = argument.as<vfio_iommu_type1_dma_unmap>();
+    if ((unmap.flags & ~known_flags) != 0)
+      return fail(EINVAL, "unknown flags");
+
+    auto run = mappings_to_unmap(*container.iommu_, unmap);
+    if (!run)
+      return pass_on(run);
+    if (!run->empty())
+      VFIO_SHIM_TRY(take_away(container, *run));
+    unmap.size = run->size.value;
+    VFIO_SHIM_TRY(type1::write_struct(client, argument.address(), unmap, minimum_of_unmap));
+    return 0;
+  }
+
+  static constexpr std::size_t minimum_of_info =
+      offsetof(vfio_iommu_type1_info, iova_pgsizes) + sizeof(vfio_iommu_type1_info::iova_pgsizes);
+  static constexpr std::size_t minimum_of_map = sizeof(vfio_iommu_type1_dma_map);
+  static constexpr std::size_t minimum_of_unmap = sizeof(vfio_iommu_type1_dma_unmap);
+
+  /// What the container itself answers.
+  static constexpr std::array<Operation, 3> always = {{
+      {VFIO_GET_API_VERSION, "VFIO_GET_API_VERSION", ArgumentKind::value, 0, get_api_version},
+      {VFIO_CHECK_EXTENSION, "VFIO_CHECK_EXTENSION", ArgumentKind::value, 0, check_extension},
+      {VFIO_SET_IOMMU, "VFIO_SET_IOMMU", ArgumentKind::value, 0, set_iommu},
+  }};
+
+  /// What its IOMMU answers, once it is set.
+  static constexpr std::array<Operation, 3> with_iommu = {{
+      {VFIO_IOMMU_GET_INFO, "VFIO_IOMMU_GET_INFO", ArgumentKind::sized_struct, minimum_of_info,
+       get_info},
+      {VFIO_IOMMU_MAP_DMA, "VFIO_IOMMU_MAP_DMA", ArgumentKind::sized_struct, minimum_of_map,
+       map_dma},
+      {VFIO_IOMMU_UNMAP_DMA, "VFIO_IOMMU_UNMAP_DMA", ArgumentKind::sized_struct, minimum_of_unmap,
+       unmap_dma},
+  }};
+
+private:
+  /// The type that VFIO_SET_IOMMU asks for. The kernel offers the number to every IOMMU driver as
+  /// an extension first (ENODEV if none has it), and only then as a type.
+  static Result<Version> version_of(std::uint64_t type) {
+    switch (type) {
+    case VFIO_TYPE1_IOMMU:
+      return Version::v1;
+    case VFIO_TYPE1v2_IOMMU:
+      return Version::v2;
+    case VFIO_UNMAP_ALL:
+      return fail(EINVAL, "an extension, not an IOMMU type");
+    default:
+      return fail(ENODEV, fmt::format("no IOMMU type {}", type));
+    }
+  }
+
+  static Result<type1::MappingTable::Run>
+  mappings_to_unmap(type1::AddressSpaceState &iommu, const vfio_iommu_type1_dma_unmap &unmap) {
+    if ((unmap.flags & VFIO_DMA_UNMAP_FLAG_ALL) != 0) {
+      if (unmap.iova != 0 || unmap.size != 0)
+        return fail(EINVAL, "unmap all with a range");
+      return iommu.mappings.all();
+    }
+    return iommu.mappings.find_unmap(Iova{unmap.iova}, Bytes{unmap.size}, iommu.space.page_size(),
+                                     iommu.version);
+  }
+
+  static Result<void> take_away(Container &container, const type1::MappingTable::Run &run) {
+    VFIO_SHIM_TRY(container.backend_->unmap(run.range()));
+    for (auto mapping = run.begin; mapping != run.end; ++mapping)
+      container.ledger_.unmapped(container.record_, mapping->second.record);
+    container.iommu_->mappings.erase(run);
+    return {};
+  }
+};
+
+Result<long> Container::call(Client &client, unsigned int command, std::uint64_t argument) {
+  const std::scoped_lock lock(mutex_);
+  if (const auto *operation = type1::find_operation(ContainerCalls::always, command))
+    return type1::carry_out(*operation, *this, client, argument);
+  if (!iommu_)
+    return fail(EINVAL, "needs VFIO_SET_IOMMU");
+  if (const auto *operation = type1::find_operation(ContainerCalls::with_iommu, command))
+    return type1::carry_out(*operation, *this, client, argument);
+  return fail(ENOTTY, fmt::format("unknown ioctl {:#x}", command));
+}
+
+} // namespace vfio_shim

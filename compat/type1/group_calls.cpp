@@ -1,0 +1,189 @@
+/// @file
+/// The group's ioctls, one handler each. Source of the rules: drivers/vfio/group.c.
+
+#include "abi/vfio.hpp"
+#include "type1/operations.hpp"
+
+#include "vfio_shim/group.hpp"
+
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <optional>
+
+namespace vfio_shim {
+
+using type1::Argument;
+using type1::ArgumentKind;
+
+namespace {
+
+constexpr std::size_t client_page_size = 4096;
+
+/// Reads a NUL-terminated string of at most a page, NUL included.
+/// @return EFAULT: not readable. EINVAL: longer.
+Result<std::string> read_string(Client &client, ClientAddr from) {
+  std::string text;
+  while (text.size() < client_page_size) {
+    // Never past a page's end: the next page may not be there, and need not be.
+    const std::uint64_t start = from.value + text.size();
+    const std::size_t rest_of_page = client_page_size - start % client_page_size;
+    std::array<char, 64> chunk{};
+    const std::size_t size =
+        std::min({chunk.size(), rest_of_page, client_page_size - text.size()});
+    const auto bytes = std::span(chunk).first(size);
+    VFIO_SHIM_TRY(client.read(ClientAddr{start}, std::as_writable_bytes(bytes)));
+    const auto end = std::ranges::find(bytes, '\0');
+    text.append(bytes.begin(), end);
+    if (end != bytes.end())
+      return text;
+  }
+  return fail(EINVAL, "string longer than a page");
+}
+
+/// The device that @p text names, as the kernel matches it: a name, then options.
+Result<topology::Device> named_device(const topology::Group &group, std::string_view text) {
+  const std::string_view name = text.substr(0, text.find(' '));
+  const auto found = std::ranges::find(group.devices, name, &topology::Device::name);
+  if (found == group.devices.end())
+    return fail(ENODEV, fmt::format("no device {} in group {}", name, group.id.value));
+  const std::string_view options = text.substr(name.size());
+  if (options.find_first_not_of(' ') != std::string_view::npos)
+    return fail(EINVAL, fmt::format("device option{} not supported (VF tokens)", options));
+  return *found;
+}
+
+/// Whether @p file is an open file of the device's cdev.
+bool is_open_cdev(const Fd &file, const topology::Device &device) {
+  struct stat opened {};
+  struct stat node {};
+  return ::fstat(file.get(), &opened) == 0 && ::stat(device.cdev.c_str(), &node) == 0 &&
+         S_ISCHR(opened.st_mode) && S_ISCHR(node.st_mode) && opened.st_rdev == node.st_rdev;
+}
+
+} // namespace
+
+/// The handlers. Each takes the group's lock itself: SET_CONTAINER must look at the client first.
+struct GroupCalls {
+  using Operation = type1::Operation<Group>;
+
+  static Result<long> get_status(Group &group, Client &client, const Argument &argument) {
+    auto status = argument.as<vfio_group_status>();
+    status.flags = 0;
+    {
+      const std::scoped_lock lock(group.mutex_);
+      if (group.container_)
+        status.flags = VFIO_GROUP_FLAGS_CONTAINER_SET | VFIO_GROUP_FLAGS_VIABLE;
+      else if (topology::viable(group.id_, group.roots_))
+        status.flags = VFIO_GROUP_FLAGS_VIABLE;
+    }
+    VFIO_SHIM_TRY(type1::write_struct(client, argument.address(), status));
+    return 0;
+  }
+
+  static Result<long> set_container(Group &group, Client &client, const Argument &argument) {
+    const auto file = client.copy_of(ClientFd{argument.as<int>()});
+    if (!file)
+      return pass_on(file);
+
+    const std::scoped_lock lock(group.mutex_);
+    if (group.container_)
+      return fail(EINVAL, "group is in a container already");
+    auto container = client.container_behind(*file);
+    if (!container)
+      return fail(EBADFD, "not a container's file");
+    const auto topology = topology::find(group.id_, group.roots_);
+    if (!topology)
+      return pass_on(topology);
+    VFIO_SHIM_TRY(container->join(*topology, group.record_));
+    group.container_ = std::move(container);
+    return 0;
+  }
+
+  static Result<long> unset_container(Group &group, Client & /*client*/,
+                                      const Argument & /*argument*/) {
+    const std::scoped_lock lock(group.mutex_);
+    if (!group.container_)
+      return fail(EINVAL, "group is in no container");
+    if (group.container_->device_open(group.id_))
+      return fail(EBUSY, "a device of the group is open");
+    group.leave_container();
+    return 0;
+  }
+
+  static Result<long> get_device_fd(Group &group, Client &client, const Argument &argument) {
+    const auto name = read_string(client, argument.address());
+    if (!name)
+      return pass_on(name);
+    const auto topology = topology::find(group.id_, group.roots_);
+    if (!topology)
+      return pass_on(topology);
+    const auto device = named_device(*topology, *name);
+    if (!device)
+      return pass_on(device);
+
+    const std::scoped_lock lock(group.mutex_);
+    if (!group.container_)
+      return fail(EINVAL, "group is in no container");
+    if (!group.container_->device_open(group.id_))
+      group.forget_closed_devices();
+    auto file = group.container_->open_device(group.id_, *device);
+    if (!file && file.error().code == EBUSY)
+      file = find_given(group, *device);
+    if (!file)
+      return pass_on(file);
+    const auto number = client.hand_over(*file);
+    if (!number)
+      return pass_on(number);
+    note_given(group, client, *device, *number);
+    return number->value;
+  }
+
+  static constexpr std::array<Operation, 4> table = {{
+      {VFIO_GROUP_GET_STATUS, "VFIO_GROUP_GET_STATUS", ArgumentKind::sized_struct,
+       sizeof(vfio_group_status), get_status},
+      {VFIO_GROUP_SET_CONTAINER, "VFIO_GROUP_SET_CONTAINER", ArgumentKind::pointer, sizeof(int),
+       set_container},
+      {VFIO_GROUP_UNSET_CONTAINER, "VFIO_GROUP_UNSET_CONTAINER", ArgumentKind::value, 0,
+       unset_container},
+      {VFIO_GROUP_GET_DEVICE_FD, "VFIO_GROUP_GET_DEVICE_FD", ArgumentKind::pointer, 0,
+       get_device_fd},
+  }};
+
+private:
+  /// The kernel opens a device as often as it is asked to; a cdev is bound to an iommufd only once.
+  /// So another open of the same device is another descriptor of the same file.
+  static Result<Fd> find_given(Group &group, const topology::Device &device) {
+    for (const Group::GivenDevice &given : group.given_) {
+      if (given.name != device.name)
+        continue;
+      Fd copy{static_cast<int>(
+          ::syscall(SYS_pidfd_getfd, given.holder.get(), given.number.value, 0U))};
+      if (copy && is_open_cdev(copy, device))
+        return copy;
+    }
+    return fail(EBUSY, fmt::format("device {} is open, but not where it was handed over",
+                                   device.name));
+  }
+
+  static void note_given(Group &group, Client &client, const topology::Device &device,
+                         ClientFd number) {
+    group.container_->given_away(group.id_, device.name);
+    auto holder = client.process();
+    group.given_.push_back({.name = device.name,
+                            .holder = holder ? std::move(*holder) : Fd{},
+                            .number = number,
+                            .record = group.ledger_.device_opened(group.record_, device.name)});
+  }
+};
+
+Result<long> Group::call(Client &client, unsigned int command, std::uint64_t argument) {
+  if (const auto *operation = type1::find_operation(GroupCalls::table, command))
+    return type1::carry_out(*operation, *this, client, argument);
+  return fail(ENOTTY, fmt::format("unknown ioctl {:#x}", command));
+}
+
+} // namespace vfio_shim

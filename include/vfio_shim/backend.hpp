@@ -1,0 +1,86 @@
+/// @file
+/// Where a container's mappings really go.
+#pragma once
+
+#include "vfio_shim/topology.hpp"
+
+#include "vfio_shim/client.hpp"
+#include "vfio_shim/fd.hpp"
+#include "vfio_shim/result.hpp"
+#include "vfio_shim/units.hpp"
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string_view>
+#include <vector>
+
+namespace vfio_shim {
+
+/// What can be mapped with the groups that are attached now.
+struct AddressSpace {
+  std::vector<IovaRange> usable; ///< Ordered, disjoint: reserved regions are left out.
+  std::uint64_t page_sizes = 0;  ///< A bit per page size of the IOMMU; none below the CPU's.
+  bool coherent = false;         ///< The IOMMU enforces cache coherency (VFIO_DMA_CC_IOMMU).
+
+  /// The smallest page size: everything mapped is aligned to it.
+  Bytes page_size() const { return Bytes{page_sizes & (~page_sizes + 1)}; }
+};
+
+/// One stretch of client memory to be made reachable for the attached devices.
+struct MapRequest {
+  Iova iova;
+  ClientAddr vaddr;
+  Bytes size;
+  Access access;
+};
+
+/// One address space of an IOMMU API, with the groups behind it.
+///
+/// Knows nothing of type1's rules: callers have checked them. Not thread-safe. The destructor
+/// detaches every group and unmaps everything.
+class Backend {
+public:
+  Backend() = default;
+  Backend(const Backend &) = delete;
+  Backend &operator=(const Backend &) = delete;
+  virtual ~Backend() = default;
+
+  /// Takes DMA ownership of the group. @return EPERM if somebody else has it.
+  virtual Result<void> claim(const topology::Group &group) = 0;
+
+  /// Puts every claimed group behind the address space, so that what is mapped is pinned.
+  ///
+  /// To be repeated before memory is mapped: a device that its client has closed took its
+  /// attachment with it. @return EINVAL if reserved regions collide with what is mapped.
+  virtual Result<void> attach_claimed() = 0;
+
+  /// Detaches the group and gives DMA ownership up. Devices still open at the client are not touched.
+  virtual void release(GroupId group) = 0;
+
+  /// What can be mapped now. Needs an attached group.
+  virtual Result<AddressSpace> address_space() = 0;
+
+  /// Maps and pins. All or nothing. @return EFAULT, ENOMEM as pinning fails; EBUSY, ESRCH as
+  ///         Client::ioctl_in_client().
+  virtual Result<void> map(Client &client, const MapRequest &request) = 0;
+
+  /// Unmaps whatever lies in the range; no mapping may be cut by it.
+  virtual Result<void> unmap(IovaRange range) = 0;
+
+  /// Opens a device of a claimed group for the client. The file stays open here too, until
+  /// given_away().
+  /// @return EBUSY: the client side has it open already.
+  virtual Result<Fd> open_device(GroupId group, const topology::Device &device) = 0;
+
+  /// The client now holds the device's file: the backend lets go of its own.
+  virtual void given_away(GroupId group, std::string_view name) = 0;
+
+  /// Whether a device of the group is open at the client.
+  virtual bool device_open(GroupId group) = 0;
+};
+
+/// Makes the backend of a new container.
+using BackendFactory = std::function<Result<std::unique_ptr<Backend>>()>;
+
+} // namespace vfio_shim

@@ -1,0 +1,79 @@
+/// @file
+/// A container: what an open file of /dev/vfio/vfio is.
+#pragma once
+
+#include "vfio_shim/backend.hpp"
+#include "vfio_shim/client.hpp"
+#include "vfio_shim/ledger.hpp"
+#include "vfio_shim/result.hpp"
+#include "vfio_shim/units.hpp"
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <set>
+
+namespace vfio_shim {
+
+namespace type1 {
+struct AddressSpaceState;
+}
+
+/// What a container needs from the program that creates it.
+struct ContainerOptions {
+  BackendFactory make_backend;
+  Ledger *ledger = nullptr; ///< Outlives the container. nullptr: nothing is recorded.
+  /// Mappings per container; type1's dma_entry_limit.
+  std::uint32_t mapping_limit = 65535;
+};
+
+/// One address space and the groups that share it, by type1's rules.
+///
+/// Lives as long as its file or one of its groups. The first group gives it a backend,
+/// VFIO_SET_IOMMU an address space; when the last group leaves, everything mapped goes and it is as
+/// new. Thread-safe.
+class Container {
+public:
+  Container(ContainerOptions options, Pid client);
+  Container(const Container &) = delete;
+  Container &operator=(const Container &) = delete;
+  ~Container();
+
+  /// Serves an ioctl on the container.
+  /// @param argument The ioctl's third argument, as the client gave it.
+  /// @return The ioctl's result. EINVAL: unknown before VFIO_SET_IOMMU. ENOTTY: unknown after it.
+  ///         Otherwise what type1 answers: drivers/vfio/container.c, vfio_iommu_type1.c.
+  Result<long> call(Client &client, unsigned int command, std::uint64_t argument);
+
+  /// Takes the group in: claims its DMA and, once an IOMMU is set, attaches it.
+  /// @return EPERM: the group is not viable. EINVAL: reserved regions collide with mappings.
+  Result<void> join(const topology::Group &group, Ledger::Record group_record);
+
+  /// Lets the group go. The last one takes the address space with it.
+  void leave(GroupId group, Ledger::Record group_record);
+
+  /// Opens a device of a group that has joined. See Backend::open_device(). EINVAL: no IOMMU set.
+  Result<Fd> open_device(GroupId group, const topology::Device &device);
+  /// See Backend::given_away().
+  void given_away(GroupId group, std::string_view name);
+  /// See Backend::device_open().
+  bool device_open(GroupId group);
+
+private:
+  friend struct ContainerCalls; // The handlers behind call(), in compat/type1/.
+
+  Result<void> make_backend_if_none();
+  Result<void> refresh_address_space();
+  void end_address_space();
+
+  ContainerOptions options_;
+  Ledger silent_ledger_;
+  Ledger &ledger_;
+  Ledger::Record record_;
+  std::mutex mutex_; ///< Guards everything below.
+  std::set<GroupId> groups_;
+  std::unique_ptr<Backend> backend_;               ///< While groups_ is not empty.
+  std::unique_ptr<type1::AddressSpaceState> iommu_; ///< From VFIO_SET_IOMMU on.
+};
+
+} // namespace vfio_shim

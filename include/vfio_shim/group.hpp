@@ -1,0 +1,67 @@
+/// @file
+/// A group: what the open file of /dev/vfio/<N> is.
+#pragma once
+
+#include "vfio_shim/client.hpp"
+#include "vfio_shim/container.hpp"
+#include "vfio_shim/ledger.hpp"
+#include "vfio_shim/result.hpp"
+#include "vfio_shim/topology.hpp"
+#include "vfio_shim/units.hpp"
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+namespace vfio_shim {
+
+/// An opened IOMMU group, by the legacy API's rules.
+///
+/// The kernel opens a group once; keeping that rule is the owner's part. Thread-safe.
+class Group {
+public:
+  Group(GroupId id, topology::Roots roots, Ledger *ledger, Pid client);
+  Group(const Group &) = delete;
+  Group &operator=(const Group &) = delete;
+  /// Leaves the container.
+  ~Group();
+
+  GroupId id() const { return id_; }
+
+  /// Serves an ioctl on the group.
+  /// @param argument The ioctl's third argument, as the client gave it.
+  /// @return The ioctl's result; ENOTTY for an unknown one. Otherwise what the kernel answers:
+  ///         drivers/vfio/group.c.
+  Result<long> call(Client &client, unsigned int command, std::uint64_t argument);
+
+  /// Whether a client still holds a device of the group open. While it does, the kernel keeps the
+  /// group open too, even if the group's own file was closed.
+  bool device_open();
+
+private:
+  friend struct GroupCalls; // The handlers behind call(), in compat/type1/.
+
+  /// Where a device's file went, to find it again for a second VFIO_GROUP_GET_DEVICE_FD.
+  struct GivenDevice {
+    std::string name;
+    Fd holder; ///< pidfd of the process that was given the file.
+    ClientFd number;
+    Ledger::Record record = 0;
+  };
+
+  void leave_container();
+  void forget_closed_devices();
+
+  const GroupId id_;
+  const topology::Roots roots_;
+  Ledger silent_ledger_;
+  Ledger &ledger_;
+  Ledger::Record record_;
+  std::mutex mutex_; ///< Guards everything below. Taken before the container's.
+  std::shared_ptr<Container> container_;
+  std::vector<GivenDevice> given_;
+};
+
+} // namespace vfio_shim

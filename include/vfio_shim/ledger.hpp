@@ -1,0 +1,53 @@
+/// @file
+/// What is written down about containers, groups, devices and mappings as they come and go.
+#pragma once
+
+#include "vfio_shim/units.hpp"
+
+#include <cstdint>
+#include <string_view>
+
+namespace vfio_shim {
+
+/// A mapping as the ledger remembers it.
+struct MappingEntry {
+  Iova iova;
+  ClientAddr vaddr;
+  Bytes size;
+  Access access;
+};
+
+/// The live record of every container, group, device and mapping.
+///
+/// The shim keeps it in shared memory; a program that embeds libvfio_compat may not care: the
+/// methods do nothing unless overridden. Called with the container's or group's lock held, from any
+/// thread; must not block and cannot fail (a full ledger says so itself).
+class Ledger {
+public:
+  /// A record's number. 0: not recorded.
+  using Record = std::uint32_t;
+
+  Ledger() = default;
+  Ledger(const Ledger &) = delete;
+  Ledger &operator=(const Ledger &) = delete;
+  virtual ~Ledger() = default;
+
+  virtual Record container_opened(Pid /*client*/) { return 0; }
+  /// @param type VFIO_TYPE1_IOMMU, VFIO_TYPE1v2_IOMMU, or 0 once all groups have left.
+  virtual void iommu_set(Record /*container*/, std::uint32_t /*type*/) {}
+  virtual void container_gone(Record /*container*/) {}
+
+  virtual Record group_opened(GroupId /*group*/, Pid /*client*/) { return 0; }
+  /// @param container The container joined, or 0: the group is in none now.
+  virtual void group_moved(Record /*group*/, Record /*container*/) {}
+  virtual void group_gone(Record /*group*/) {}
+
+  /// The device's file has been given to the client.
+  virtual Record device_opened(Record /*group*/, std::string_view /*name*/) { return 0; }
+  virtual void device_gone(Record /*device*/) {}
+
+  virtual Record mapped(Record /*container*/, const MappingEntry & /*entry*/) { return 0; }
+  virtual void unmapped(Record /*container*/, Record /*mapping*/) {}
+};
+
+} // namespace vfio_shim

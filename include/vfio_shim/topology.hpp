@@ -1,0 +1,44 @@
+/// @file
+/// IOMMU groups, their devices and the devices' VFIO cdevs, from sysfs.
+#pragma once
+
+#include "vfio_shim/result.hpp"
+#include "vfio_shim/units.hpp"
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace vfio_shim::topology {
+
+/// Where the kernel shows itself. Another root serves tests.
+struct Roots {
+  std::filesystem::path sys = "/sys";
+  std::filesystem::path dev = "/dev";
+};
+
+/// A device that is bound to a vfio driver.
+struct Device {
+  std::string name;           ///< As legacy clients name it: "0000:00:03.0".
+  std::filesystem::path cdev; ///< "/dev/vfio/devices/vfio2".
+};
+
+/// An IOMMU group with at least one such device.
+struct Group {
+  GroupId id;
+  std::vector<Device> devices; ///< Ordered by name.
+};
+
+/// Every group that has a device with a VFIO cdev, ordered by id.
+std::vector<Group> scan(const Roots &roots = {});
+
+/// One group. @return ENODEV if none of its devices has a VFIO cdev.
+Result<Group> find(GroupId id, const Roots &roots = {});
+
+/// Whether no device of the group is in the hands of a host driver that does DMA of its own.
+///
+/// The kernel's rule (drivers/iommu: dma_owner) is that a driver which leaves DMA to somebody else
+/// says so (driver_managed_dma); sysfs does not show that flag, so the known ones are listed.
+bool viable(GroupId id, const Roots &roots = {});
+
+} // namespace vfio_shim::topology
