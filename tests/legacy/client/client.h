@@ -1,0 +1,29 @@
+#pragma once
+
+#include "container.h"
+#include "device.h"
+#include "group.h"
+#include "provider.h"
+#include "topology.h"
+
+namespace legacy {
+
+/// A container with one device in it, set up in the order in which most programs do it. Closes
+/// device, group and container, in that order.
+struct Client {
+  /// Throws std::system_error naming the step that failed.
+  Client(const Provider &provider, const PciDevice &device, IommuType type = IommuType::Type1v2);
+
+  /// As the constructor, but waits for a group whose last client was killed; see
+  /// Group::open_when_free().
+  static Client after_a_kill(const Provider &provider, const PciDevice &device);
+
+  Container container;
+  Group group;
+  Device device;
+
+private:
+  Client(const Provider &provider, Group group, const PciDevice &device, IommuType type);
+};
+
+} // namespace legacy
