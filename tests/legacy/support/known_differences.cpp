@@ -1,0 +1,125 @@
+#include "known_differences.h"
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <stdexcept>
+#include <string>
+
+namespace legacy {
+namespace {
+
+using namespace providers;
+
+// A behaviour that is more than one answer: its tests say what happens instead.
+constexpr std::nullopt_t see_tests = std::nullopt;
+
+constexpr std::array differences{
+    // --- kernel-compat: an iommufd context plays the container.
+    Difference{Behaviour::CacheCoherencyWithoutAGroup, kernel_compat, fails(ENODEV),
+               "asks the address space, which there is none of before the first group"},
+    Difference{Behaviour::UpdateVaddrExtension, kernel_compat, answers(0),
+               "VFIO_UPDATE_VADDR is left out for good"},
+    Difference{Behaviour::SetIommuWithoutAGroup, kernel_compat, fails(ENODEV),
+               "the address space comes into being with the first group"},
+    Difference{Behaviour::SetIommuTwice, kernel_compat, succeeds,
+               "the type is not remembered, so every time is the first"},
+    Difference{Behaviour::SetIommuOfUnknownType, kernel_compat, fails(EINVAL),
+               "there are no IOMMU drivers to look through"},
+    Difference{Behaviour::UnknownIoctlWithoutAType, kernel_compat, fails(ENOTTY),
+               "calls are told apart without regard to the container's state"},
+    Difference{Behaviour::NullArgumentWithoutAType, kernel_compat, fails(EFAULT),
+               "the argument is read before the container's state is looked at"},
+    Difference{Behaviour::MapWithoutAGroup, kernel_compat, fails(ENODEV),
+               "there is no address space before the first group"},
+    Difference{Behaviour::MapWithoutAType, kernel_compat, succeeds,
+               "the address space is there from the first group on"},
+    Difference{Behaviour::MmapOfTheContainer, kernel_compat, fails(ENXIO),
+               "an iommufd can be mapped in general, only not at this offset"},
+    Difference{Behaviour::InfoKeepsALargerArgsz, kernel_compat, see_tests,
+               "argsz always becomes the size of the chain"},
+    Difference{Behaviour::MigrationCapability, kernel_compat, see_tests,
+               "has no dirty tracking, and so does not announce it"},
+    Difference{Behaviour::MappingLimit, kernel_compat, succeeds,
+               "memory limits the mappings; dma_avail is 2^32 - 1 always"},
+    Difference{
+        Behaviour::InfoBeforeTheDeviceFd, kernel_compat, see_tests,
+        "a device is attached when its fd is made, and what it cannot do is not known before"},
+    Difference{Behaviour::DeviceFdWithoutAType, kernel_compat, succeeds,
+               "the address space is there from the first group on"},
+    Difference{Behaviour::UnsetContainerWithADevice, kernel_compat, succeeds,
+               "devices hold the iommufd themselves"},
+    Difference{Behaviour::UnsetContainerAfterADevice, kernel_compat, fails(EINVAL),
+               "the group has left already, see UnsetContainerWithADevice"},
+    Difference{Behaviour::OpenWhileADeviceIsOpen, kernel_compat, succeeds,
+               "devices do not hold the group's file"},
+    Difference{Behaviour::ContainerOutlivesItsGroups, kernel_compat, see_tests,
+               "the address space and its mappings live as long as the iommufd"},
+    Difference{Behaviour::MapOfUnreadableMemory, kernel_compat, succeeds,
+               "pages are pinned the fast way, which knows no write-only memory on x86"},
+    Difference{Behaviour::VaddrUpToTheTop, kernel_compat, fails(EOVERFLOW),
+               "the end of the range is computed, not its last byte"},
+    Difference{Behaviour::MisalignedAndOverflowing, kernel_compat, fails(EINVAL),
+               "alignment is checked before overflow"},
+    Difference{Behaviour::MisalignedVaddrOnAnOverlap, kernel_compat, fails(EEXIST),
+               "overlap is checked before the alignment of vaddr"},
+    Difference{Behaviour::LockedMemoryPerUser, kernel_compat, succeeds,
+               "opened as /dev/iommu, pinned memory is accounted to the user, not to the process"},
+    Difference{Behaviour::UnmapCuttingAMapping, kernel_compat, fails(ENOENT),
+               "no mapping lies within the range"},
+    Difference{Behaviour::RefusedUnmapTakesWhatComesBeforeTheCut, kernel_compat, see_tests,
+               "mappings are removed one by one until one does not fit"},
+    Difference{Behaviour::MisalignedUnmap, kernel_compat, fails(ENOENT),
+               "alignment is not looked at: no mapping lies within the range"},
+    Difference{Behaviour::MisalignedUnmapOfNothing, kernel_compat, succeeds,
+               "alignment is not looked at, and there is nothing to unmap"},
+    Difference{Behaviour::RefusedUnmapWritesBack, kernel_compat, see_tests,
+               "the argument is written back before the error is returned"},
+    Difference{Behaviour::UnmapsAtTheSameTime, kernel_compat, fails(EBUSY),
+               "programs are expected not to; whether it shows is a matter of timing"},
+    Difference{Behaviour::V1CutsMappings, kernel_compat, see_tests,
+               "a TYPE1 container uses small pages only, so that mappings can be cut anywhere"},
+
+    // --- shim: type1's behaviour is the goal; each line here needs a reason why it cannot be had.
+    Difference{Behaviour::TracedClientMaps, shim, fails(EBUSY),
+               "private memory is pinned by the client's own thread, which has a tracer already"},
+};
+
+const Difference *find(const Provider &provider, Behaviour behaviour) {
+  const auto found = std::find_if(differences.begin(), differences.end(), [&](const Difference &d) {
+    return d.behaviour == behaviour && d.provider == provider.name;
+  });
+  return found != differences.end() ? &*found : nullptr;
+}
+
+} // namespace
+
+std::string_view to_string(Behaviour behaviour) {
+  switch (behaviour) {
+#define LEGACY_BEHAVIOUR(name)                                                                     \
+  case Behaviour::name:                                                                            \
+    return #name;
+#include "behaviours.def"
+#undef LEGACY_BEHAVIOUR
+  }
+  return "?";
+}
+
+std::span<const Difference> known_differences() {
+  return differences;
+}
+
+Answer expected(const Provider &provider, Behaviour behaviour, Answer type1s) {
+  const Difference *difference = find(provider, behaviour);
+  if (difference == nullptr)
+    return type1s;
+  if (!difference->instead)
+    throw std::logic_error{std::string{to_string(behaviour)} + " is not a single answer"};
+  return *difference->instead;
+}
+
+bool differs(const Provider &provider, Behaviour behaviour) {
+  return find(provider, behaviour) != nullptr;
+}
+
+} // namespace legacy

@@ -1,0 +1,57 @@
+#include "suite.h"
+
+namespace legacy {
+namespace {
+
+std::vector<Provider> &the_providers() {
+  static std::vector<Provider> providers;
+  return providers;
+}
+
+} // namespace
+
+const std::vector<Provider> &providers_under_test() {
+  return the_providers();
+}
+
+void set_providers_under_test(std::vector<Provider> providers) {
+  the_providers() = std::move(providers);
+}
+
+void AttachedSuite::SetUp() {
+  client_.emplace(provider(), topology::lone_edus(1)[0], type_);
+}
+
+void AttachedSuite::TearDown() {
+  edu_.reset();
+  client_.reset();
+}
+
+Edu &AttachedSuite::edu() {
+  if (!edu_)
+    edu_.emplace(client_->device);
+  return *edu_;
+}
+
+void copy_by_dma(const Edu &device, Iova from, Iova to, Bytes size) {
+  device.fetch(from, size);
+  device.store(to, size);
+}
+
+void expect_dma_works(const Container &container, const Edu &device, Iova iova) {
+  constexpr std::uint32_t seed = 42;
+  const Memory memory{page * 2};
+  memory.fill({0}, Edu::largest_transfer, seed);
+  ASSERT_EQ(container.map(iova, memory), succeeds);
+  copy_by_dma(device, iova, iova + page);
+  EXPECT_TRUE(memory.holds(page, Edu::largest_transfer, seed)) << "DMA did not copy the bytes";
+  EXPECT_EQ(container.unmap(iova, memory.size()), unmaps(memory.size()));
+}
+
+void expect_a_client_works(const Provider &provider, const PciDevice &device) {
+  const Client client{provider, device};
+  const Edu edu{client.device};
+  expect_dma_works(client.container, edu);
+}
+
+} // namespace legacy

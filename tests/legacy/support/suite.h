@@ -1,0 +1,78 @@
+#pragma once
+
+#include "client/client.h"
+#include "client/edu.h"
+#include "client/memory.h"
+
+#include <optional>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "known_differences.h"
+
+namespace legacy {
+
+/// The providers this run is about; set once by main.
+const std::vector<Provider> &providers_under_test();
+void set_providers_under_test(std::vector<Provider> providers);
+
+/// A suite that runs once for every provider. Nothing is open at the start of a test.
+class LegacySuite : public testing::TestWithParam<Provider> {
+protected:
+  const Provider &provider() const { return GetParam(); }
+  /// What this provider is expected to answer where type1 answers `type1s`.
+  Answer expected(Behaviour behaviour, Answer type1s) const {
+    return legacy::expected(provider(), behaviour, type1s);
+  }
+  bool differs(Behaviour behaviour) const { return legacy::differs(provider(), behaviour); }
+};
+
+/// A suite each of whose tests starts with one edu, alone in its group, in a container of its own.
+class AttachedSuite : public LegacySuite {
+protected:
+  explicit AttachedSuite(IommuType type = IommuType::Type1v2) : type_{type} {}
+
+  void SetUp() override;
+  void TearDown() override;
+
+  Client &client() { return *client_; }
+  Container &container() { return client_->container; }
+  /// The device's driver; made when first asked for.
+  Edu &edu();
+  /// How many more mappings the container says it takes.
+  std::uint32_t dma_available() { return container().info().dma_available.value_or(0); }
+
+private:
+  IommuType type_;
+  std::optional<Client> client_;
+  std::optional<Edu> edu_;
+};
+
+/// As AttachedSuite, for the original TYPE1 interface.
+class AttachedV1Suite : public AttachedSuite {
+protected:
+  AttachedV1Suite() : AttachedSuite{IommuType::Type1} {}
+};
+
+/// Where tests map things: low enough for edu's engine, and not IOVA 0.
+inline constexpr Iova some_iova{0x100000};
+
+/// Whether `device` copies `size` bytes from `from` to `to`, both below 256 MiB, when told to: one
+/// DMA read and one DMA write.
+void copy_by_dma(const Edu &device, Iova from, Iova to, Bytes size = Edu::largest_transfer);
+
+/// Maps two pages at `iova`, has `device` copy the first one's start to the second, and checks the
+/// bytes. Unmaps them again.
+void expect_dma_works(const Container &container, const Edu &device, Iova iova = some_iova);
+
+/// Opens everything anew, moves bytes by DMA and closes everything.
+void expect_a_client_works(const Provider &provider, const PciDevice &device);
+
+} // namespace legacy
+
+/// Declares suite `Name` on `Base`, to be run once for every provider.
+#define LEGACY_SUITE(Name, Base)                                                                   \
+  class Name : public Base {};                                                                     \
+  INSTANTIATE_TEST_SUITE_P(, Name, testing::ValuesIn(legacy::providers_under_test()),              \
+                           [](const auto &info) { return info.param.identifier(); })
