@@ -1,0 +1,80 @@
+// A client that another process traces, as a debugger does.
+
+#include <cerrno>
+#include <csignal>
+
+#include <sys/ptrace.h>
+#include <sys/wait.h>
+
+#include "child.h"
+#include "suite.h"
+
+namespace {
+
+using namespace legacy;
+
+LEGACY_SUITE(TracedClient, AttachedSuite);
+
+Answer seize(pid_t pid) {
+  return Answer::of(::ptrace(PTRACE_SEIZE, pid, nullptr, nullptr));
+}
+
+/// Stops and lets go of a traced process.
+void let_go(pid_t pid) {
+  ASSERT_EQ(Answer::of(::ptrace(PTRACE_INTERRUPT, pid, nullptr, nullptr)), succeeds);
+  int status = 0;
+  ASSERT_EQ(::waitpid(pid, &status, 0), pid);
+  ASSERT_EQ(Answer::of(::ptrace(PTRACE_DETACH, pid, nullptr, nullptr)), succeeds);
+}
+
+TEST_P(TracedClient, MapsAndGoesOn) {
+  const Signpost traced, tried, released;
+  Child child{[&] {
+    const Memory memory{page};
+    ASSERT_TRUE(traced.await());
+    EXPECT_EQ(container().map(some_iova, memory), expected(Behaviour::TracedClientMaps, succeeds));
+    EXPECT_EQ(container().unmap_all(),
+              differs(Behaviour::TracedClientMaps) ? unmaps({0}) : unmaps(page));
+    tried.announce();
+    ASSERT_TRUE(released.await());
+    EXPECT_EQ(container().map(some_iova, memory), succeeds) << "when it is no longer traced";
+    EXPECT_EQ(container().unmap_all(), unmaps(page));
+  }};
+  ASSERT_EQ(seize(child.pid()), succeeds);
+  traced.announce();
+  ASSERT_TRUE(tried.await());
+  let_go(child.pid());
+  released.announce();
+  EXPECT_TRUE(child.wait());
+}
+
+TEST_P(TracedClient, ADebuggerMayComeAndGoAtAnyTime) {
+  const Signpost working, done;
+  Child child{[&] {
+    const Memory memory{page};
+    working.announce();
+    while (!done.await(std::chrono::seconds{0}) && !HasFailure()) {
+      const Answer answer = container().map(some_iova, memory);
+      const bool refused = differs(Behaviour::TracedClientMaps) &&
+                           answer == expected(Behaviour::TracedClientMaps, succeeds);
+      EXPECT_TRUE(answer == succeeds || refused) << answer;
+      EXPECT_EQ(container().unmap_all(), answer == succeeds ? unmaps(page) : unmaps({0}));
+    }
+  }};
+  ASSERT_TRUE(working.await());
+  int seized = 0;
+  for (int i = 0; i < 50; ++i) {
+    const Answer answer = seize(child.pid());
+    // While a call borrows the client's thread, that thread has a tracer already.
+    ASSERT_TRUE(answer == succeeds || answer == fails(EPERM)) << answer;
+    if (answer.ok()) {
+      ++seized;
+      let_go(child.pid());
+    }
+  }
+  EXPECT_GT(seized, 0);
+  done.announce();
+  EXPECT_TRUE(child.wait());
+}
+
+} // namespace
