@@ -1,0 +1,28 @@
+/// @file
+/// The command line: one subcommand per file.
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+#include <functional>
+#include <string>
+
+namespace vfio_shim::cli {
+
+/// Exit statuses that every subcommand keeps to.
+inline constexpr int exit_ok = 0;
+inline constexpr int exit_failure = 1; ///< It could not be done; one line on stderr says why.
+inline constexpr int exit_usage = 2;   ///< The command line itself is wrong.
+
+/// The parser, and what the given subcommand does.
+struct CommandLine {
+  CLI::App app;
+  std::function<int()> chosen; ///< Set by the subcommand that was given; returns the exit status.
+};
+
+void add_serve(CommandLine &line);
+void add_run(CommandLine &line);
+void add_status(CommandLine &line);
+void add_doctor(CommandLine &line);
+
+} // namespace vfio_shim::cli

@@ -1,0 +1,127 @@
+#include "cli/daemon.hpp"
+
+#include "cli/hotplug.hpp"
+#include "cli/prefix.hpp"
+#include "observe/shared_ledger.hpp"
+
+#include "vfio_shim/fd.hpp"
+#include "vfio_shim/topology.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <poll.h>
+#include <spdlog/spdlog.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <array>
+#include <csignal>
+
+namespace vfio_shim::cli {
+
+namespace {
+
+/// One thing that must be there, and the line to show if it is not.
+struct Requirement {
+  const char *node;
+  const char *remedy;
+};
+
+constexpr std::array<Requirement, 2> required_nodes = {{
+    {"/dev/cuse", "load it with `modprobe cuse`, or build the kernel with CONFIG_CUSE"},
+    {"/dev/iommu", "load it with `modprobe iommufd`, or build the kernel with CONFIG_IOMMUFD"},
+}};
+
+Result<void> check_requirements(bool wait_for_devices) {
+  if (::geteuid() != 0)
+    return fail(EPERM, "must be root: it makes device nodes and serves other users' processes");
+  for (const auto &[node, remedy] : required_nodes) {
+    const Fd opened{::open(node, O_RDWR | O_CLOEXEC)};
+    if (!opened)
+      return fail(errno, fmt::format("cannot open {} ({}): {}", node, errno_name(errno), remedy));
+  }
+  if (!wait_for_devices && topology::scan().empty())
+    return fail(ENODEV,
+                "no device has a VFIO cdev (/sys/class/vfio-dev): bind one to vfio-pci on a kernel "
+                "with CONFIG_VFIO_DEVICE_CDEV, or give --wait-for-devices");
+  return {};
+}
+
+Fd take_signals() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  for (const int signal : {SIGTERM, SIGINT, SIGUSR1})
+    sigaddset(&signals, signal);
+  ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  ::signal(SIGPIPE, SIG_IGN);
+  return Fd{::signalfd(-1, &signals, SFD_CLOEXEC)};
+}
+
+/// Each client's descriptors pass through here, and every node takes two.
+void raise_descriptor_limit() {
+  rlimit limit{};
+  ::getrlimit(RLIMIT_NOFILE, &limit);
+  limit.rlim_cur = limit.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+void serve_until_told(cuse::Server &server, HotplugMonitor &hotplug, const Fd &signals) {
+  constexpr int idle_check_ms = 20;
+  std::array<pollfd, 2> events{{{.fd = signals.get(), .events = POLLIN, .revents = 0},
+                                {.fd = hotplug.fd(), .events = POLLIN, .revents = 0}}};
+  bool end_when_idle = false;
+  while (!end_when_idle || server.in_use()) {
+    if (::poll(events.data(), events.size(), end_when_idle ? idle_check_ms : -1) < 0)
+      continue;
+    if ((events[0].revents & POLLIN) != 0) {
+      signalfd_siginfo signal{};
+      (void)!::read(signals.get(), &signal, sizeof(signal));
+      if (signal.ssi_signo != SIGUSR1)
+        return;
+      end_when_idle = true;
+    }
+    if ((events[1].revents & POLLIN) != 0) {
+      hotplug.drain();
+      server.follow_topology();
+    }
+  }
+}
+
+} // namespace
+
+Result<void> run_daemon(const DaemonOptions &options) {
+  VFIO_SHIM_TRY(check_requirements(options.wait_for_devices));
+  const auto lock = PrefixLock::acquire(options.server.prefix);
+  if (!lock)
+    return fail(lock.error().code,
+                lock.error().code == EBUSY
+                    ? fmt::format("another daemon serves /dev/{0} already: use it, or give another "
+                                  "--prefix (`vfio-shim status --prefix {0}` shows it)",
+                                  options.server.prefix)
+                    : lock.error().describe());
+  const Fd signals = take_signals();
+  raise_descriptor_limit();
+  auto hotplug = HotplugMonitor::create();
+  if (!hotplug)
+    return pass_on(hotplug);
+  auto ledger = observe::SharedLedger::create(options.server.prefix);
+  if (!ledger)
+    return pass_on(ledger);
+  auto server = cuse::Server::create(options.server, **ledger);
+  if (!server)
+    return fail(server.error().code,
+                server.error().code == EEXIST
+                    ? fmt::format("{} exists already and is not ours: give another --prefix",
+                                  server.error().where)
+                    : server.error().describe());
+  (*server)->follow_topology();
+  spdlog::info("serving {} group(s) in /dev/{}", (*server)->group_count(), options.server.prefix);
+  if (options.ready)
+    options.ready();
+  serve_until_told(**server, *hotplug, signals);
+  spdlog::info("stopping: unmapping everything, removing /dev/{}", options.server.prefix);
+  return {};
+}
+
+} // namespace vfio_shim::cli

@@ -1,0 +1,26 @@
+/// @file
+/// The daemon's life: what `serve` runs in the foreground and `run` in the background.
+#pragma once
+
+#include "cuse/server.hpp"
+
+#include "vfio_shim/result.hpp"
+
+#include <functional>
+
+namespace vfio_shim::cli {
+
+/// How a daemon is to live.
+struct DaemonOptions {
+  cuse::ServerOptions server;
+  bool wait_for_devices = false; ///< Start even if no device is bound to a vfio driver yet.
+  std::function<void()> ready;   ///< Called once, when all nodes are there.
+};
+
+/// Serves until SIGTERM or SIGINT, or, after SIGUSR1, until no client is left. Takes signals over
+/// for the whole process: every thread must be started by this function.
+///
+/// @return An error whose `where` is one line for people: what is missing and what mends it.
+Result<void> run_daemon(const DaemonOptions &options);
+
+} // namespace vfio_shim::cli

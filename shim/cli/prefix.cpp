@@ -1,0 +1,52 @@
+#include "cli/prefix.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/file.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <system_error>
+
+namespace vfio_shim::cli {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+/// Not removed when a daemon ends: another one could be about to lock it.
+fs::path lock_path(std::string prefix) {
+  std::ranges::replace(prefix, '/', '.');
+  return fs::path("/run/vfio-shim") / (prefix + ".lock");
+}
+
+} // namespace
+
+bool kernel_has_legacy_nodes(const topology::Roots &roots) {
+  std::error_code error;
+  // The kernel's own group nodes belong to the class "vfio", its container to "misc"; ours to "cuse".
+  return fs::exists(roots.sys / "class/vfio", error) || fs::exists(roots.sys / "class/misc/vfio", error);
+}
+
+std::string default_prefix(const topology::Roots &roots) {
+  return kernel_has_legacy_nodes(roots) ? "vfio-shim" : "vfio";
+}
+
+bool is_served(const std::string &prefix) {
+  const Fd file{::open(lock_path(prefix).c_str(), O_RDONLY | O_CLOEXEC)};
+  return file && ::flock(file.get(), LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+}
+
+Result<PrefixLock> PrefixLock::acquire(const std::string &prefix) {
+  const fs::path path = lock_path(prefix);
+  std::error_code error;
+  fs::create_directories(path.parent_path(), error);
+  Fd file{::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600)};
+  if (!file)
+    return fail_errno(path);
+  if (::flock(file.get(), LOCK_EX | LOCK_NB) != 0)
+    return fail(errno == EWOULDBLOCK ? EBUSY : errno, path);
+  return PrefixLock(std::move(file));
+}
+
+} // namespace vfio_shim::cli

@@ -1,0 +1,34 @@
+/// @file
+/// The directory below /dev that a daemon's nodes are in, and the daemon's exclusive right to it.
+#pragma once
+
+#include "vfio_shim/fd.hpp"
+#include "vfio_shim/result.hpp"
+#include "vfio_shim/topology.hpp"
+
+#include <string>
+
+namespace vfio_shim::cli {
+
+/// Whether this kernel has the legacy nodes itself.
+bool kernel_has_legacy_nodes(const topology::Roots &roots = {});
+
+/// "vfio" where the kernel has no legacy nodes, else "vfio-shim".
+std::string default_prefix(const topology::Roots &roots = {});
+
+/// Whether a daemon serves @p prefix now.
+bool is_served(const std::string &prefix);
+
+/// The right to serve a prefix. Held until it goes out of scope or the process ends, however.
+class PrefixLock {
+public:
+  /// @return EBUSY: another daemon serves it.
+  static Result<PrefixLock> acquire(const std::string &prefix);
+
+private:
+  explicit PrefixLock(Fd file) : file_(std::move(file)) {}
+
+  Fd file_;
+};
+
+} // namespace vfio_shim::cli

@@ -1,0 +1,234 @@
+#include "cli/command_line.hpp"
+#include "cli/daemon.hpp"
+#include "cli/prefix.hpp"
+
+#include "vfio_shim/fd.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sched.h>
+#include <spdlog/spdlog.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <csignal>
+#include <cstring>
+#include <filesystem>
+#include <memory>
+#include <thread>
+#include <vector>
+
+namespace vfio_shim::cli {
+
+namespace {
+
+constexpr int exit_not_executable = 126; // As the shells have it.
+constexpr int exit_not_found = 127;
+
+struct RunOptions {
+  std::string prefix;
+  bool private_daemon = false;
+  std::string log_level = "warning";
+  std::uint32_t mapping_limit = 65535;
+  std::vector<std::string> command;
+};
+
+int complain(const Error &error) {
+  spdlog::error("{}", error.where);
+  return exit_failure;
+}
+
+/// Ends this process with @p signal if @p parent ends first.
+void follow_parent(int signal, pid_t parent) {
+  ::prctl(PR_SET_PDEATHSIG, signal);
+  if (::getppid() != parent)
+    ::raise(signal);
+}
+
+/// A daemon for one command, in a process of its own.
+class PrivateDaemon {
+public:
+  /// Starts it and waits until it serves. It says itself what hinders it.
+  static Result<PrivateDaemon> start(const RunOptions &options) {
+    std::array<int, 2> pipe{};
+    if (::pipe2(pipe.data(), O_CLOEXEC) != 0)
+      return fail_errno("pipe");
+    const Fd ready_reader{pipe[0]};
+    Fd ready_writer{pipe[1]};
+    PrivateDaemon daemon;
+    daemon.prefix_ = fmt::format("vfio-shim.{}", ::getpid());
+    const pid_t parent = ::getpid();
+    daemon.pid_ = ::fork();
+    if (daemon.pid_ < 0)
+      return fail_errno("fork");
+    if (daemon.pid_ == 0)
+      ::_exit(daemon.live(options, parent, ready_writer));
+    ready_writer.reset();
+    char byte = 0;
+    if (::read(ready_reader.get(), &byte, 1) != 1) {
+      ::waitpid(daemon.pid_, nullptr, 0);
+      daemon.pid_ = 0;
+      return fail(ENODEV, "no daemon serves, and none could be started");
+    }
+    return daemon;
+  }
+
+  PrivateDaemon(PrivateDaemon &&other) noexcept
+      : pid_(std::exchange(other.pid_, 0)), prefix_(std::move(other.prefix_)) {}
+  PrivateDaemon(const PrivateDaemon &) = delete;
+  PrivateDaemon &operator=(const PrivateDaemon &) = delete;
+  PrivateDaemon &operator=(PrivateDaemon &&) = delete;
+
+  /// Ends the daemon, at once unless the command has left somebody behind who uses it.
+  ~PrivateDaemon() {
+    if (pid_ == 0)
+      return;
+    ::kill(pid_, SIGUSR1);
+    constexpr int patience = 200;
+    for (int tries = 0; tries < patience; ++tries) {
+      if (::waitpid(pid_, nullptr, WNOHANG) != 0)
+        return;
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    spdlog::warn("the command has left processes that use the nodes: the daemon (pid {}) stays "
+                 "until they end",
+                 pid_);
+  }
+
+  const std::string &prefix() const { return prefix_; }
+
+private:
+  PrivateDaemon() = default;
+
+  int live(const RunOptions &options, pid_t parent, Fd &ready) const {
+    ::setsid(); // ^C is for the command.
+    follow_parent(SIGUSR1, parent);
+    DaemonOptions daemon;
+    daemon.server.prefix = prefix_;
+    daemon.server.mapping_limit = options.mapping_limit;
+    daemon.ready = [&ready] {
+      (void)!::write(ready.get(), "", 1);
+      ready.reset();
+    };
+    const auto done = run_daemon(daemon);
+    if (!done)
+      return complain(done.error());
+    return exit_ok;
+  }
+
+  pid_t pid_ = 0;
+  std::string prefix_;
+};
+
+/// Puts the nodes of @p prefix where legacy programs look, for this process and its children only.
+Result<void> enter_view(const std::string &prefix) {
+  if (prefix == "vfio")
+    return {};
+  if (::unshare(CLONE_NEWNS) != 0 ||
+      ::mount(nullptr, "/", nullptr, MS_REC | MS_SLAVE, nullptr) != 0)
+    return fail(errno, fmt::format("no private mount namespace ({}): must be root",
+                                   errno_name(errno)));
+  std::error_code ignored; // If it cannot be made, the mount says so.
+  std::filesystem::create_directory("/dev/vfio", ignored);
+  const std::string nodes = "/dev/" + prefix;
+  if (::mount(nodes.c_str(), "/dev/vfio", nullptr, MS_BIND, nullptr) != 0)
+    return fail(errno, fmt::format("mounting {} over /dev/vfio: {}", nodes, errno_name(errno)));
+  return {};
+}
+
+[[noreturn]] void become_command(const RunOptions &options, const std::string &prefix,
+                                 const sigset_t &signal_mask, pid_t parent) {
+  follow_parent(SIGKILL, parent);
+  const auto entered = enter_view(prefix);
+  if (!entered)
+    ::_exit(complain(entered.error()));
+  ::sigprocmask(SIG_SETMASK, &signal_mask, nullptr);
+  std::vector<char *> arguments;
+  for (const std::string &argument : options.command)
+    arguments.push_back(const_cast<char *>(argument.c_str()));
+  arguments.push_back(nullptr);
+  ::execvp(arguments[0], arguments.data());
+  const int code = errno;
+  spdlog::error("cannot run {}: {}", arguments[0], ::strerrordesc_np(code));
+  ::_exit(code == ENOENT ? exit_not_found : exit_not_executable);
+}
+
+/// Waits for @p child, and passes signals that are meant for it on to it.
+int wait_for_command(pid_t child, const sigset_t &signals) {
+  for (;;) {
+    siginfo_t signal{};
+    if (::sigwaitinfo(&signals, &signal) < 0)
+      continue;
+    int status = 0;
+    if (signal.si_signo != SIGCHLD) {
+      // What the terminal sends (^C) goes to the command directly.
+      if (signal.si_code <= 0)
+        ::kill(child, signal.si_signo);
+    } else if (::waitpid(child, &status, WNOHANG) == child) {
+      return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+    }
+  }
+}
+
+int run_command(const RunOptions &options, const std::string &prefix) {
+  sigset_t signals;
+  sigset_t before;
+  sigemptyset(&signals);
+  for (const int signal :
+       {SIGCHLD, SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2, SIGWINCH})
+    sigaddset(&signals, signal);
+  ::sigprocmask(SIG_BLOCK, &signals, &before);
+  const pid_t parent = ::getpid();
+  const pid_t child = ::fork();
+  if (child == 0)
+    become_command(options, prefix, before, parent);
+  if (child < 0)
+    return complain({.code = errno, .where = "fork"});
+  return wait_for_command(child, signals);
+}
+
+int run(const RunOptions &options) {
+  spdlog::set_level(spdlog::level::from_str(options.log_level));
+  const std::string prefix = options.prefix.empty() ? default_prefix() : options.prefix;
+  if (!options.private_daemon && is_served(prefix))
+    return run_command(options, prefix);
+  if (!options.prefix.empty())
+    return complain({.code = ENODEV,
+                     .where = fmt::format("no daemon serves /dev/{0}: start one with `vfio-shim "
+                                          "serve --prefix {0}`, or leave --prefix out",
+                                          prefix)});
+  const auto daemon = PrivateDaemon::start(options);
+  if (!daemon)
+    return complain(daemon.error());
+  return run_command(options, daemon->prefix());
+}
+
+} // namespace
+
+void add_run(CommandLine &line) {
+  auto options = std::make_shared<RunOptions>();
+  auto *command = line.app.add_subcommand(
+      "run", "Run a command that sees the shim's nodes at /dev/vfio; starts a daemon if none serves");
+  auto *prefix = command->add_option("--prefix", options->prefix,
+                                     "Use the daemon that serves this directory below /dev");
+  command
+      ->add_flag("--private", options->private_daemon,
+                 "Start a daemon for this command even if one serves")
+      ->excludes(prefix);
+  command
+      ->add_option("--mapping-limit", options->mapping_limit,
+                   "Mappings per container, for a daemon of its own")
+      ->capture_default_str();
+  command->add_option("--log-level", options->log_level, "What a daemon of its own logs to stderr")
+      ->check(CLI::IsMember({"debug", "info", "warning", "error"}))
+      ->capture_default_str();
+  command->add_option("command", options->command, "The command and its arguments, after --")
+      ->required();
+  command->positionals_at_end();
+  command->callback([&line, options] { line.chosen = [options] { return run(*options); }; });
+}
+
+} // namespace vfio_shim::cli

@@ -1,0 +1,112 @@
+#include "cli/command_line.hpp"
+#include "cli/daemon.hpp"
+#include "cli/prefix.hpp"
+
+#include <grp.h>
+#include <pwd.h>
+#include <spdlog/spdlog.h>
+#include <systemd/sd-daemon.h>
+
+#include <memory>
+
+namespace vfio_shim::cli {
+
+namespace {
+
+struct ServeOptions {
+  DaemonOptions daemon;
+  std::string container_mode = "0666";
+  std::string group_mode = "0600";
+  std::string owner;
+  std::string group;
+  std::string log_level = "info";
+};
+
+/// Octal, as chmod takes it.
+const CLI::Validator file_mode(
+    [](std::string &text) {
+      const bool octal = !text.empty() && text.size() <= 4 &&
+                         text.find_first_not_of("01234567") == std::string::npos;
+      return octal ? std::string{} : "not an octal file mode: " + text;
+    },
+    "MODE");
+
+mode_t parse_mode(const std::string &text) {
+  return static_cast<mode_t>(std::stoul(text, nullptr, 8));
+}
+
+Result<uid_t> find_user(const std::string &name) {
+  if (const passwd *entry = ::getpwnam(name.c_str()))
+    return entry->pw_uid;
+  return fail(ENOENT, "no user is called " + name);
+}
+
+Result<gid_t> find_user_group(const std::string &name) {
+  if (const ::group *entry = ::getgrnam(name.c_str()))
+    return entry->gr_gid;
+  return fail(ENOENT, "no user group is called " + name);
+}
+
+/// Owner, group and modes go to the group nodes; the container is everybody's as in the kernel.
+Result<void> apply_permissions(ServeOptions &options) {
+  auto &server = options.daemon.server;
+  server.container.mode = parse_mode(options.container_mode);
+  server.groups.mode = parse_mode(options.group_mode);
+  if (!options.owner.empty()) {
+    const auto owner = find_user(options.owner);
+    if (!owner)
+      return pass_on(owner);
+    server.container.owner = server.groups.owner = *owner;
+  }
+  if (!options.group.empty()) {
+    const auto group = find_user_group(options.group);
+    if (!group)
+      return pass_on(group);
+    server.container.group = server.groups.group = *group;
+  }
+  return {};
+}
+
+int serve(ServeOptions options) {
+  spdlog::set_level(spdlog::level::from_str(options.log_level));
+  options.daemon.ready = [] { sd_notify(0, "READY=1"); };
+  auto done = apply_permissions(options);
+  if (done)
+    done = run_daemon(options.daemon);
+  if (!done) {
+    spdlog::error("{}", done.error().where);
+    return exit_failure;
+  }
+  return exit_ok;
+}
+
+} // namespace
+
+void add_serve(CommandLine &line) {
+  auto options = std::make_shared<ServeOptions>();
+  options->daemon.server.prefix = default_prefix();
+  auto *command = line.app.add_subcommand(
+      "serve", "Put the legacy nodes under /dev and serve them until SIGTERM");
+  command->add_option("--prefix", options->daemon.server.prefix, "Directory of the nodes below /dev")
+      ->capture_default_str();
+  command->add_option("--container-mode", options->container_mode, "Mode of the container node")
+      ->check(file_mode)
+      ->capture_default_str();
+  command->add_option("--group-mode", options->group_mode, "Mode of the group nodes")
+      ->check(file_mode)
+      ->capture_default_str();
+  command->add_option("--owner", options->owner, "User that owns the nodes (root)");
+  command->add_option("--group", options->group, "User group of the nodes (root)");
+  command
+      ->add_option("--mapping-limit", options->daemon.server.mapping_limit,
+                   "Mappings per container, as type1's dma_entry_limit")
+      ->capture_default_str();
+  command->add_flag("--wait-for-devices", options->daemon.wait_for_devices,
+                    "Start even if no device is bound to a vfio driver yet");
+  command->add_option("--log-level", options->log_level, "What to log to stderr")
+      ->check(CLI::IsMember({"debug", "info", "warning", "error"}))
+      ->capture_default_str();
+  command->callback([&line, options] { line.chosen = [options] { return serve(*options); }; });
+}
+
+} // namespace vfio_shim::cli

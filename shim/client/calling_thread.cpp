@@ -1,0 +1,175 @@
+#include "client/calling_thread.hpp"
+
+#include "client/descriptor_transfer.hpp"
+#include "client/memory.hpp"
+#include "client/memory_map.hpp"
+#include "client/thread_state.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <linux/capability.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+#include <array>
+#include <fstream>
+
+namespace vfio_shim::client {
+
+namespace {
+
+/// PIDFD_THREAD (Linux 6.9): a pidfd of a thread that need not be its process's first.
+constexpr unsigned int pidfd_thread = O_EXCL;
+
+Result<Fd> open_pidfd(Tid thread) {
+  Fd handle{static_cast<int>(::syscall(SYS_pidfd_open, thread.value, pidfd_thread))};
+  if (!handle && errno == EINVAL)
+    handle.reset(static_cast<int>(::syscall(SYS_pidfd_open, process_of(thread).value, 0U)));
+  if (!handle)
+    return fail_errno("pidfd_open");
+  return handle;
+}
+
+/// Whether the thread holds CAP_IPC_LOCK where the kernel looks for it: in the initial user
+/// namespace, which is the daemon's own.
+bool has_ipc_lock(Tid thread) {
+  struct stat ours {};
+  struct stat theirs {};
+  const std::string link = fmt::format("/proc/{}/ns/user", thread.value);
+  if (::stat("/proc/self/ns/user", &ours) != 0 || ::stat(link.c_str(), &theirs) != 0 ||
+      ours.st_ino != theirs.st_ino)
+    return false;
+  __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = thread.value};
+  std::array<__user_cap_data_struct, _LINUX_CAPABILITY_U32S_3> sets{};
+  return ::syscall(SYS_capget, &header, sets.data()) == 0 &&
+         (sets[0].effective & (1U << CAP_IPC_LOCK)) != 0;
+}
+
+} // namespace
+
+Pid process_of(Tid thread) {
+  const auto state = read_thread_state(thread);
+  return state ? state->process : Pid{thread.value};
+}
+
+std::string describe_process(Pid process) {
+  std::ifstream file(fmt::format("/proc/{}/comm", process.value));
+  std::string name{"?"};
+  std::getline(file, name);
+  return fmt::format("{}[{}]", name, process.value);
+}
+
+CallingThread::CallingThread(Tid thread, std::function<void()> answer_early,
+                             ContainerFinder find_container)
+    : thread_(thread), answer_early_(std::move(answer_early)),
+      find_container_(std::move(find_container)) {}
+
+bool CallingThread::finish(long result) {
+  if (borrowed_)
+    borrowed_->give_back(result);
+  borrowed_.reset();
+  return answered_early_;
+}
+
+std::string CallingThread::describe() const { return describe_process(pid()); }
+
+Pid CallingThread::pid() const { return process_of(thread_); }
+
+Result<Fd> CallingThread::process() { return open_pidfd(thread_); }
+
+Result<void> CallingThread::read(ClientAddr from, std::span<std::byte> to) {
+  return read_memory(thread_, from, to);
+}
+
+Result<void> CallingThread::write(ClientAddr to, std::span<const std::byte> from) {
+  return write_memory(thread_, to, from);
+}
+
+Result<void> CallingThread::ioctl_in_client(const Fd &file, unsigned long command,
+                                            std::span<const std::byte> argument) {
+  const auto thread = borrowed();
+  if (!thread)
+    return pass_on(thread);
+  const auto handle = process_handle();
+  if (!handle)
+    return pass_on(handle);
+  const auto installed = DescriptorInClient::install(**thread, **handle, file);
+  if (!installed)
+    return pass_on(installed);
+  const auto scratch = (*thread)->scratch();
+  if (!scratch)
+    return pass_on(scratch);
+  VFIO_SHIM_TRY(write_memory(thread_, *scratch, argument));
+  const auto done = (*thread)->system_call(
+      SYS_ioctl, {static_cast<std::uint64_t>(installed->number().value), command, scratch->value, 0,
+                  0, 0});
+  if (!done)
+    return pass_on(done);
+  return {};
+}
+
+Result<std::vector<MemoryPart>> CallingThread::memory_parts(ClientAddr start, Bytes size,
+                                                            Access access) {
+  if (!bound_by_memlock_limit())
+    return divide_by_backing(thread_, start, size, access);
+  std::vector<MemoryPart> whole;
+  whole.push_back({.start = start, .size = size, .by_file = {}});
+  return whole;
+}
+
+Result<Fd> CallingThread::copy_of(ClientFd number) {
+  const auto handle = process_handle();
+  if (!handle)
+    return pass_on(handle);
+  return copy_descriptor(**handle, number);
+}
+
+std::shared_ptr<Container> CallingThread::container_behind(const Fd &file) {
+  return find_container_(file);
+}
+
+Result<ClientFd> CallingThread::hand_over(const Fd &file) {
+  const auto thread = borrowed();
+  if (!thread)
+    return pass_on(thread);
+  const auto handle = process_handle();
+  if (!handle)
+    return pass_on(handle);
+  auto installed = DescriptorInClient::install(**thread, **handle, file);
+  if (!installed)
+    return pass_on(installed);
+  return installed->keep();
+}
+
+Result<BorrowedThread *> CallingThread::borrowed() {
+  if (!borrowed_) {
+    auto thread = BorrowedThread::borrow(thread_, [this] {
+      answered_early_ = true;
+      answer_early_();
+    });
+    if (!thread)
+      return pass_on(thread);
+    borrowed_ = std::move(*thread);
+  }
+  return borrowed_.get();
+}
+
+Result<Fd *> CallingThread::process_handle() {
+  if (!process_) {
+    auto handle = open_pidfd(thread_);
+    if (!handle)
+      return pass_on(handle);
+    process_ = std::move(*handle);
+  }
+  return &process_;
+}
+
+bool CallingThread::bound_by_memlock_limit() const {
+  rlimit limit{};
+  if (::prlimit(thread_.value, RLIMIT_MEMLOCK, nullptr, &limit) != 0)
+    return true;
+  return limit.rlim_cur != RLIM_INFINITY && !has_ipc_lock(thread_);
+}
+
+} // namespace vfio_shim::client

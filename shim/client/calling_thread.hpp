@@ -1,0 +1,68 @@
+/// @file
+/// The client of one call: the thread that waits in an ioctl of ours, and its process.
+#pragma once
+
+#include "client/borrowed_thread.hpp"
+
+#include "vfio_shim/client.hpp"
+
+#include <functional>
+#include <memory>
+#include <optional>
+
+namespace vfio_shim::client {
+
+/// Tells which container an open file stands for.
+using ContainerFinder = std::function<std::shared_ptr<Container>(const Fd &)>;
+
+/// Serves one call on behalf of the thread that made it.
+///
+/// Plain work on the client's memory needs nothing of the thread. What only the client itself can
+/// do (pin its memory, receive a descriptor) borrows it: the ioctl is then answered early, and its
+/// result goes to the thread's registers instead (finish()). Use from one thread only.
+class CallingThread final : public Client {
+public:
+  /// @param thread Waits in an ioctl that is not answered yet.
+  /// @param answer_early Answers that ioctl with a placeholder.
+  /// @param find_container See ContainerFinder; may block for another call to be served.
+  CallingThread(Tid thread, std::function<void()> answer_early, ContainerFinder find_container);
+
+  /// Gives a borrowed thread its ioctl's result: a value, or a negative errno.
+  /// @return Whether the ioctl has been answered that way. If not, answer it as usual.
+  bool finish(long result);
+
+  std::string describe() const override;
+  Pid pid() const override;
+  Result<Fd> process() override;
+  Result<void> read(ClientAddr from, std::span<std::byte> to) override;
+  Result<void> write(ClientAddr to, std::span<const std::byte> from) override;
+  Result<void> ioctl_in_client(const Fd &file, unsigned long command,
+                               std::span<const std::byte> argument) override;
+  Result<std::vector<MemoryPart>> memory_parts(ClientAddr start, Bytes size,
+                                               Access access) override;
+  Result<Fd> copy_of(ClientFd number) override;
+  std::shared_ptr<Container> container_behind(const Fd &file) override;
+  Result<ClientFd> hand_over(const Fd &file) override;
+
+private:
+  Result<BorrowedThread *> borrowed();
+  Result<Fd *> process_handle();
+  /// Whether pinned pages count against a limit of the client: then the kernel must do the
+  /// accounting, in the client's own name.
+  bool bound_by_memlock_limit() const;
+
+  Tid thread_;
+  std::function<void()> answer_early_;
+  ContainerFinder find_container_;
+  bool answered_early_ = false;
+  std::unique_ptr<BorrowedThread> borrowed_;
+  Fd process_;
+};
+
+/// The thread group of @p thread; the thread's own id if it is gone.
+Pid process_of(Tid thread);
+
+/// "qemu-system-x86[1234]"; "?[1234]" if it is gone.
+std::string describe_process(Pid process);
+
+} // namespace vfio_shim::client

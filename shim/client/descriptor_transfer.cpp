@@ -1,0 +1,158 @@
+#include "client/descriptor_transfer.hpp"
+
+#include "client/memory.hpp"
+
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstring>
+#include <utility>
+#include <vector>
+
+namespace vfio_shim::client {
+
+namespace {
+
+/// What the borrowed calls point to, at the start of the scratch memory.
+struct Layout {
+  int sockets[2];
+  msghdr message;
+  iovec vector;
+  alignas(cmsghdr) std::byte control[CMSG_SPACE(sizeof(int))];
+  char payload;
+};
+static_assert(sizeof(Layout) <= BorrowedThread::scratch_size);
+
+std::uint64_t address_of(ClientAddr scratch, std::size_t offset) { return scratch.value + offset; }
+
+/// The structs of a recvmsg() with one descriptor, with pointers as the client sees them.
+Layout receiving_layout(ClientAddr scratch) {
+  const auto in_client = [scratch](std::size_t offset) {
+    return reinterpret_cast<void *>(address_of(scratch, offset));
+  };
+  Layout layout{};
+  layout.vector = {.iov_base = in_client(offsetof(Layout, payload)), .iov_len = 1};
+  layout.message.msg_iov = static_cast<iovec *>(in_client(offsetof(Layout, vector)));
+  layout.message.msg_iovlen = 1;
+  layout.message.msg_control = in_client(offsetof(Layout, control));
+  layout.message.msg_controllen = sizeof(layout.control);
+  return layout;
+}
+
+Result<void> send_descriptor(const Fd &socket, const Fd &file) {
+  char payload = 0;
+  iovec vector{.iov_base = &payload, .iov_len = 1};
+  alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(sizeof(int))> control{};
+  msghdr message{};
+  message.msg_iov = &vector;
+  message.msg_iovlen = 1;
+  message.msg_control = control.data();
+  message.msg_controllen = control.size();
+  cmsghdr *header = CMSG_FIRSTHDR(&message);
+  header->cmsg_level = SOL_SOCKET;
+  header->cmsg_type = SCM_RIGHTS;
+  header->cmsg_len = CMSG_LEN(sizeof(int));
+  const int number = file.get();
+  std::memcpy(CMSG_DATA(header), &number, sizeof(number));
+  if (::sendmsg(socket.get(), &message, MSG_NOSIGNAL | MSG_DONTWAIT) != 1)
+    return fail_errno("sending the descriptor");
+  return {};
+}
+
+/// The number in the control message that the client has received.
+Result<ClientFd> received_number(const Layout &layout) {
+  cmsghdr header{};
+  std::memcpy(&header, layout.control, sizeof(header));
+  // Too many open files in the client: the kernel delivers the message without the descriptor.
+  if (header.cmsg_level != SOL_SOCKET || header.cmsg_type != SCM_RIGHTS ||
+      header.cmsg_len != CMSG_LEN(sizeof(int)))
+    return fail(EMFILE, "no descriptor arrived in the client");
+  int number = -1;
+  std::memcpy(&number, layout.control + CMSG_LEN(0), sizeof(number));
+  return ClientFd{number};
+}
+
+/// Closes descriptors of the client, neighbours in one call: each call costs two context switches.
+void close_in_client(BorrowedThread &thread, std::vector<ClientFd> numbers) {
+  std::ranges::sort(numbers);
+  for (std::size_t first = 0; first < numbers.size();) {
+    std::size_t last = first;
+    while (last + 1 < numbers.size() && numbers[last + 1].value == numbers[last].value + 1)
+      ++last;
+    (void)thread.system_call(SYS_close_range,
+                             {static_cast<std::uint64_t>(numbers[first].value),
+                              static_cast<std::uint64_t>(numbers[last].value), 0, 0, 0, 0});
+    first = last + 1;
+  }
+}
+
+/// Sends @p file from our copy of the second socket to the first one, and has the client take it.
+Result<ClientFd> pass_through(BorrowedThread &thread, const Fd &process, const Fd &file,
+                              ClientAddr scratch, Layout &layout) {
+  const auto our_end = copy_descriptor(process, ClientFd{layout.sockets[1]});
+  if (!our_end)
+    return pass_on(our_end);
+  VFIO_SHIM_TRY(send_descriptor(*our_end, file));
+  const auto received = thread.system_call(
+      SYS_recvmsg, {static_cast<std::uint64_t>(layout.sockets[0]),
+                    address_of(scratch, offsetof(Layout, message)),
+                    MSG_CMSG_CLOEXEC | MSG_DONTWAIT, 0, 0, 0});
+  if (!received)
+    return pass_on(received);
+  VFIO_SHIM_TRY(read_memory(thread.id(), scratch, std::as_writable_bytes(std::span(&layout, 1))));
+  return received_number(layout);
+}
+
+} // namespace
+
+Result<Fd> copy_descriptor(const Fd &process, ClientFd number) {
+  Fd copy{static_cast<int>(::syscall(SYS_pidfd_getfd, process.get(), number.value, 0U))};
+  if (!copy)
+    return fail_errno("pidfd_getfd");
+  return copy;
+}
+
+Result<DescriptorInClient> DescriptorInClient::install(BorrowedThread &thread, const Fd &process,
+                                                       const Fd &file) {
+  const auto scratch = thread.scratch();
+  if (!scratch)
+    return pass_on(scratch);
+  Layout layout = receiving_layout(*scratch);
+  const auto bytes = std::as_writable_bytes(std::span(&layout, 1));
+  VFIO_SHIM_TRY(write_memory(thread.id(), *scratch, bytes));
+  const auto paired = thread.system_call(
+      SYS_socketpair, {AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0,
+                       address_of(*scratch, offsetof(Layout, sockets)), 0, 0});
+  if (!paired)
+    return pass_on(paired);
+  VFIO_SHIM_TRY(read_memory(thread.id(), *scratch, bytes));
+  const ClientFd first{layout.sockets[0]};
+  const ClientFd second{layout.sockets[1]};
+
+  const auto number = pass_through(thread, process, file, *scratch, layout);
+  if (!number) {
+    close_in_client(thread, {first, second});
+    return pass_on(number);
+  }
+  return DescriptorInClient(thread, first, second, *number);
+}
+
+DescriptorInClient::DescriptorInClient(DescriptorInClient &&other) noexcept
+    : thread_(std::exchange(other.thread_, nullptr)), first_socket_(other.first_socket_),
+      second_socket_(other.second_socket_), number_(other.number_) {}
+
+DescriptorInClient::~DescriptorInClient() {
+  if (thread_ != nullptr)
+    close_in_client(*thread_, {first_socket_, second_socket_, number_});
+}
+
+ClientFd DescriptorInClient::keep() {
+  close_in_client(*std::exchange(thread_, nullptr), {first_socket_, second_socket_});
+  return number_;
+}
+
+} // namespace vfio_shim::client

@@ -1,0 +1,38 @@
+#include "cuse/call.hpp"
+
+#include <spdlog/spdlog.h>
+
+namespace vfio_shim::cuse {
+
+namespace {
+
+/// Failures that an operator wants to hear of: the client could not be helped, rather than wrong.
+bool deserves_warning(const Error &error) {
+  return error.code == EBUSY || error.code == EOPNOTSUPP || error.code == ENOSPC;
+}
+
+} // namespace
+
+Call::Call(fuse_req_t request, unsigned int command, std::uint64_t argument,
+           client::ContainerFinder find_container)
+    : request_(request), command_(command), argument_(argument),
+      client_(
+          Tid{fuse_req_ctx(request)->pid},
+          [request] { fuse_reply_ioctl(request, 0, nullptr, 0); }, std::move(find_container)) {}
+
+void Call::reply(std::string_view name, const Result<long> &result) {
+  if (!result) {
+    const auto level = deserves_warning(result.error()) ? spdlog::level::warn : spdlog::level::debug;
+    if (spdlog::should_log(level))
+      spdlog::log(level, "{}: {} ({:#x}) with {:#x}: {}", client_.describe(),
+                  name.empty() ? "ioctl" : name, command_, argument_, result.error().describe());
+  }
+  if (client_.finish(result ? *result : -result.error().code))
+    return;
+  if (result)
+    fuse_reply_ioctl(request_, static_cast<int>(*result), nullptr, 0);
+  else
+    fuse_reply_err(request_, result.error().code);
+}
+
+} // namespace vfio_shim::cuse

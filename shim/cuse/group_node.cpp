@@ -1,0 +1,101 @@
+#include "cuse/group_node.hpp"
+
+#include "cuse/call_queue.hpp"
+
+namespace vfio_shim::cuse {
+
+namespace {
+
+struct OpenGroup {
+  std::shared_ptr<Group> group;
+  CallQueue queue;
+};
+
+using Handle = std::shared_ptr<OpenGroup>;
+
+Handle &handle_of(const fuse_file_info &file) { return *reinterpret_cast<Handle *>(file.fh); }
+
+} // namespace
+
+Result<std::shared_ptr<GroupNode>>
+GroupNode::create(WorkerPool &pool, const std::string &name, const NodePermissions &permissions,
+                  GroupId id, Ledger *ledger, Janitor &janitor,
+                  client::ContainerFinder find_container) {
+  std::shared_ptr<GroupNode> node(
+      new GroupNode(pool, name, id, ledger, janitor, std::move(find_container)));
+  VFIO_SHIM_TRY(node->appear(permissions));
+  return node;
+}
+
+GroupNode::GroupNode(WorkerPool &pool, const std::string &name, GroupId id, Ledger *ledger,
+                     Janitor &janitor, client::ContainerFinder find_container)
+    : Node(pool, name), id_(id), ledger_(ledger), janitor_(janitor), find_container_(std::move(find_container)) {}
+
+bool GroupNode::in_use() {
+  const std::scoped_lock lock(mutex_);
+  return opened_ != nullptr;
+}
+
+void GroupNode::close_group() {
+  const std::scoped_lock lock(mutex_);
+  if (opened_)
+    opened_->close();
+}
+
+void GroupNode::open(fuse_req_t request, fuse_file_info &file) {
+  const std::scoped_lock lock(mutex_);
+  if (end_if_abandoned_locked() || opened_) {
+    fuse_reply_err(request, EBUSY);
+    return;
+  }
+  auto opened = std::make_shared<OpenGroup>();
+  opened->group = std::make_shared<Group>(id_, topology::Roots{}, ledger_,
+                                          client::process_of(Tid{fuse_req_ctx(request)->pid}));
+  auto handle = std::make_unique<Handle>(opened);
+  file.fh = reinterpret_cast<std::uint64_t>(handle.get());
+  // If the client was killed while it opened, the kernel will not release what it never got.
+  if (fuse_reply_open(request, &file) != 0)
+    return;
+  (void)handle.release();
+  opened_ = opened->group;
+  released_ = false;
+}
+
+void GroupNode::release(fuse_req_t request, fuse_file_info &file) {
+  {
+    const std::scoped_lock lock(mutex_);
+    released_ = true;
+    if (end_if_abandoned_locked())
+      janitor_.repeat([node = shared_from_this(), this] { return end_if_abandoned(); });
+  }
+  delete &handle_of(file);
+  fuse_reply_err(request, 0);
+}
+
+void GroupNode::ioctl(fuse_req_t request, fuse_file_info &file, unsigned int command,
+                      std::uint64_t argument, bool /*compat*/) {
+  const Handle opened = handle_of(file);
+  opened->queue.submit(std::make_unique<Call>(request, command, argument, find_container_),
+                       [group = opened->group.get()](Call &call) {
+                         call.reply(
+                             Group::call_name(call.command()),
+                             group->call(call.client(), call.command(), call.argument()));
+                       });
+}
+
+bool GroupNode::end_if_abandoned() {
+  const std::scoped_lock lock(mutex_);
+  return end_if_abandoned_locked();
+}
+
+bool GroupNode::end_if_abandoned_locked() {
+  if (!opened_ || !released_)
+    return false;
+  if (opened_->device_open())
+    return true;
+  opened_->close();
+  opened_.reset();
+  return false;
+}
+
+} // namespace vfio_shim::cuse

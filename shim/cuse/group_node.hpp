@@ -1,0 +1,57 @@
+/// @file
+/// A group node: /dev/vfio/<N>.
+#pragma once
+
+#include "cuse/janitor.hpp"
+#include "cuse/node.hpp"
+
+#include "client/calling_thread.hpp"
+
+#include "vfio_shim/group.hpp"
+
+#include <memory>
+#include <mutex>
+
+namespace vfio_shim::cuse {
+
+/// Opens one IOMMU group, to one client at a time.
+class GroupNode final : public Node {
+public:
+  /// @param find_container Tells the container behind an open file.
+  /// @param janitor Told of groups whose file is closed while a device of theirs is open.
+  static Result<std::shared_ptr<GroupNode>> create(WorkerPool &pool, const std::string &name,
+                                                   const NodePermissions &permissions, GroupId id,
+                                                   Ledger *ledger, Janitor &janitor,
+                                                   client::ContainerFinder find_container);
+
+  /// Whether a client has the node or a device of the group open.
+  bool in_use();
+
+  /// Ends the group: it leaves its container, whatever is open. May wait for a call on it.
+  void close_group();
+
+  /// Ends a group whose file was closed while a device of it was open, once that is closed too.
+  /// May wait for a call on it. @return Whether there is still such a group.
+  bool end_if_abandoned();
+
+  void open(fuse_req_t request, fuse_file_info &file) override;
+  void release(fuse_req_t request, fuse_file_info &file) override;
+  void ioctl(fuse_req_t request, fuse_file_info &file, unsigned int command, std::uint64_t argument,
+             bool compat) override;
+
+private:
+  GroupNode(WorkerPool &pool, const std::string &name, GroupId id, Ledger *ledger,
+            Janitor &janitor, client::ContainerFinder find_container);
+
+  bool end_if_abandoned_locked();
+
+  const GroupId id_;
+  Ledger *const ledger_;
+  Janitor &janitor_;
+  const client::ContainerFinder find_container_;
+  std::mutex mutex_; ///< Guards what follows.
+  std::shared_ptr<Group> opened_;
+  bool released_ = false; ///< The file is closed; a device of the group keeps it open.
+};
+
+} // namespace vfio_shim::cuse

@@ -1,0 +1,39 @@
+#include "cuse/node.hpp"
+
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+namespace vfio_shim::cuse {
+
+Node::Node(WorkerPool &pool, const std::string &name)
+    : pool_(pool), name_(name), path_(std::filesystem::path("/dev") / name) {}
+
+Result<void> Node::appear(const NodePermissions &permissions) {
+  std::error_code error;
+  if (std::filesystem::exists(path_, error))
+    return fail(EEXIST, path_);
+  auto session = Session::create(name_, shared_from_this());
+  if (!session)
+    return pass_on(session);
+  session_ = std::move(*session);
+  pool_.add(session_);
+  session_->wait_until_announced();
+
+  struct stat node {};
+  if (::stat(path_.c_str(), &node) != 0)
+    return fail_errno(fmt::format("{}: the kernel did not create it", path_.string()));
+  device_number_ = node.st_rdev;
+  if (::chown(path_.c_str(), permissions.owner, permissions.group) != 0 ||
+      ::chmod(path_.c_str(), permissions.mode) != 0)
+    return fail_errno(fmt::format("setting owner and mode of {}", path_.string()));
+  return {};
+}
+
+void Node::disappear() {
+  if (session_)
+    pool_.remove(*session_);
+  session_.reset();
+}
+
+} // namespace vfio_shim::cuse

@@ -1,0 +1,52 @@
+/// @file
+/// A character device of ours under /dev: what container and group nodes have in common.
+#pragma once
+
+#include "cuse/session.hpp"
+#include "cuse/worker_pool.hpp"
+
+#include "vfio_shim/result.hpp"
+
+#include <sys/types.h>
+
+#include <filesystem>
+#include <memory>
+#include <string>
+
+namespace vfio_shim::cuse {
+
+/// Who may use a node.
+struct NodePermissions {
+  mode_t mode = 0600;
+  uid_t owner = 0;
+  gid_t group = 0;
+};
+
+/// A node that is there and being served, until it is told to disappear.
+class Node : public Handler {
+public:
+  /// Takes the node away. Calls that are being served go on; waits for nobody.
+  void disappear();
+
+  /// Its path: "/dev/vfio/vfio".
+  const std::filesystem::path &path() const { return path_; }
+
+protected:
+  /// @param name Below /dev: "vfio/12".
+  Node(WorkerPool &pool, const std::string &name);
+
+  /// Makes the node appear, with @p permissions. Needs an owner: a shared_ptr to this object.
+  /// @return EEXIST: something else has the name. The errno of opening /dev/cuse or chmod().
+  Result<void> appear(const NodePermissions &permissions);
+  /// The node's device number, to recognise its open files.
+  dev_t device_number() const { return device_number_; }
+
+private:
+  WorkerPool &pool_;
+  std::string name_;
+  std::filesystem::path path_;
+  std::shared_ptr<Session> session_;
+  dev_t device_number_ = 0;
+};
+
+} // namespace vfio_shim::cuse

@@ -1,0 +1,75 @@
+#include "cuse/server.hpp"
+
+#include "backend/iommufd.hpp"
+
+#include "vfio_shim/topology.hpp"
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <set>
+
+namespace vfio_shim::cuse {
+
+Result<std::unique_ptr<Server>> Server::create(ServerOptions options, Ledger &ledger) {
+  std::unique_ptr<Server> server(new Server(std::move(options), ledger));
+  const ContainerOptions containers{
+      .make_backend = [] { return IommufdBackend::create("/dev/iommu"); },
+      .ledger = &ledger,
+      .mapping_limit = server->options_.mapping_limit};
+  auto node = ContainerNode::create(server->pool_, server->options_.prefix + "/vfio",
+                                    server->options_.container, containers);
+  if (!node)
+    return pass_on(node);
+  server->container_ = std::move(*node);
+  return server;
+}
+
+void Server::follow_topology() {
+  std::set<GroupId> present;
+  for (const topology::Group &group : topology::scan()) {
+    present.insert(group.id);
+    if (groups_.contains(group.id))
+      continue;
+    auto node = GroupNode::create(
+        pool_, fmt::format("{}/{}", options_.prefix, group.id.value), options_.groups, group.id,
+        &ledger_,
+        janitor_, [container = container_](const Fd &file) { return container->find(file); });
+    if (!node) {
+      spdlog::error("no node for IOMMU group {}: {}", group.id.value, node.error().describe());
+      continue;
+    }
+    spdlog::info("{} serves IOMMU group {} ({})", (*node)->path().string(), group.id.value,
+                 group.devices.front().name);
+    groups_.emplace(group.id, std::move(*node));
+  }
+  std::erase_if(groups_, [this, &present](const auto &entry) {
+    if (present.contains(entry.first))
+      return false;
+    spdlog::info("{} goes: its group has no VFIO device any more", entry.second->path().string());
+    entry.second->disappear();
+    // Not here: a client's call on the group may take its time, and others want to plug too.
+    janitor_.repeat([node = entry.second] {
+      node->close_group();
+      return false;
+    });
+    return true;
+  });
+}
+
+bool Server::in_use() const {
+  return container_->in_use() ||
+         std::ranges::any_of(groups_, [](const auto &entry) { return entry.second->in_use(); });
+}
+
+Server::~Server() {
+  for (auto &[id, node] : groups_) {
+    node->disappear();
+    node->close_group();
+  }
+  if (container_)
+    container_->disappear();
+}
+
+} // namespace vfio_shim::cuse

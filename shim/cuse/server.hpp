@@ -1,0 +1,58 @@
+/// @file
+/// All nodes of a daemon.
+#pragma once
+
+#include "cuse/container_node.hpp"
+#include "cuse/group_node.hpp"
+#include "cuse/janitor.hpp"
+#include "cuse/worker_pool.hpp"
+
+#include "vfio_shim/ledger.hpp"
+#include "vfio_shim/result.hpp"
+
+#include <map>
+#include <memory>
+#include <string>
+
+namespace vfio_shim::cuse {
+
+/// How a server's nodes look and behave.
+struct ServerOptions {
+  std::string prefix; ///< The nodes' directory below /dev: "vfio".
+  NodePermissions container{.mode = 0666, .owner = 0, .group = 0};
+  NodePermissions groups{.mode = 0600, .owner = 0, .group = 0};
+  std::uint32_t mapping_limit = 65535;
+};
+
+/// The container node, and a group node for every IOMMU group with a VFIO cdev. Not thread-safe.
+class Server {
+public:
+  /// @param ledger Outlives the server.
+  static Result<std::unique_ptr<Server>> create(ServerOptions options, Ledger &ledger);
+
+  /// Makes the group nodes match the groups that there are now. A node that cannot be made is
+  /// logged and left out.
+  void follow_topology();
+
+  Server(const Server &) = delete;
+  Server &operator=(const Server &) = delete;
+  /// Takes all nodes away and ends all groups: everything is unmapped.
+  ~Server();
+
+  /// Whether a client has a node open, or a device that it was given.
+  bool in_use() const;
+
+  std::size_t group_count() const { return groups_.size(); }
+
+private:
+  Server(ServerOptions options, Ledger &ledger) : options_(std::move(options)), ledger_(ledger) {}
+
+  ServerOptions options_;
+  Ledger &ledger_;
+  Janitor janitor_;
+  WorkerPool pool_; ///< Its end waits for the last call, so all that calls use is still there.
+  std::shared_ptr<ContainerNode> container_;
+  std::map<GroupId, std::shared_ptr<GroupNode>> groups_;
+};
+
+} // namespace vfio_shim::cuse

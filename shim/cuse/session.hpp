@@ -1,0 +1,95 @@
+/// @file
+/// One CUSE character device as the kernel's FUSE protocol sees it.
+#pragma once
+
+#include "vfio_shim/fd.hpp"
+#include "vfio_shim/result.hpp"
+
+#include <cuse_lowlevel.h>
+#include <fuse_lowlevel.h>
+
+#include <sys/types.h>
+
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <string>
+
+namespace vfio_shim::cuse {
+
+/// What a device does with the requests of its users. Called from worker threads, several at once.
+/// Every request is answered exactly once, but not necessarily before the method returns.
+class Handler : public std::enable_shared_from_this<Handler> {
+public:
+  Handler() = default;
+  Handler(const Handler &) = delete;
+  Handler &operator=(const Handler &) = delete;
+  virtual ~Handler() = default;
+
+  virtual void open(fuse_req_t request, fuse_file_info &file) = 0;
+  virtual void release(fuse_req_t request, fuse_file_info &file) = 0;
+  virtual void ioctl(fuse_req_t request, fuse_file_info &file, unsigned int command,
+                     std::uint64_t argument, bool compat) = 0;
+};
+
+/// A message from the kernel; the buffer is reused from one to the next.
+class Message {
+public:
+  Message() = default;
+  Message(const Message &) = delete;
+  Message &operator=(const Message &) = delete;
+  ~Message();
+
+private:
+  friend class Session;
+  fuse_buf buffer_{};
+};
+
+/// The connection behind one character device. Destroying it removes the device: its users' calls
+/// fail from then on.
+class Session {
+public:
+  /// Connects to /dev/cuse as device @p name ("vfio/vfio" becomes /dev/vfio/vfio). The device
+  /// appears once somebody serves the session's first message.
+  /// @param handler Kept alive by the session: a worker may still be in it when the device goes.
+  /// @return The errno of opening /dev/cuse.
+  static Result<std::shared_ptr<Session>> create(const std::string &name,
+                                                 std::shared_ptr<Handler> handler);
+
+  Session(const Session &) = delete;
+  Session &operator=(const Session &) = delete;
+  ~Session();
+
+  Handler &handler() const { return *handler_; }
+
+  /// Becomes readable when the kernel has a message.
+  int fd() const { return cuse_.get(); }
+
+  /// Takes the next message. @return False if there was none, or the device is gone.
+  bool receive(Message &message);
+  /// Carries it out.
+  void process(const Message &message);
+
+  /// Waits until the kernel has been told of the device; the node exists then.
+  void wait_until_announced();
+
+private:
+  Session(std::string name, std::shared_ptr<Handler> handler, Fd cuse);
+
+  static void announced(void *session);
+  static cuse_lowlevel_ops operations();
+  bool refuse_interrupt(const Message &message) const;
+
+  std::string name_;
+  std::shared_ptr<Handler> handler_;
+  Fd cuse_;
+  struct Destroy {
+    void operator()(fuse_session *session) const { fuse_session_destroy(session); }
+  };
+  std::unique_ptr<fuse_session, Destroy> session_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool announced_ = false;
+};
+
+} // namespace vfio_shim::cuse

@@ -1,0 +1,264 @@
+#include "observe/shared_ledger.hpp"
+
+#include "observe/ledger_reader.hpp"
+#include "observe/process_identity.hpp"
+
+#include <algorithm>
+#include <boost/interprocess/exceptions.hpp>
+#include <chrono>
+#include <new>
+#include <span>
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+#include <sys/utsname.h>
+
+namespace vfio_shim::observe {
+
+namespace ipc = boost::interprocess;
+
+namespace {
+
+std::int64_t now() {
+  return std::chrono::nanoseconds(std::chrono::system_clock::now().time_since_epoch()).count();
+}
+
+/// Copies as much as fits; the rest of @p to, at least its last byte, becomes 0.
+void copy_text(std::string_view text, std::span<char> to) {
+  std::ranges::fill(to, '\0');
+  std::ranges::copy(text.substr(0, to.size() - 1), to.begin());
+}
+
+layout::Client record_of(Pid pid) {
+  const ProcessIdentity process = identify(pid);
+  layout::Client client{.started = process.started, .command = {}, .pid = pid.value, .reserved = 0};
+  copy_text(process.command, client.command);
+  return client;
+}
+
+std::string kernel_release() {
+  utsname name{};
+  return ::uname(&name) == 0 ? name.release : "";
+}
+
+bool is_prefix(std::string_view text) {
+  return !text.empty() && text.size() <= layout::longest_prefix && text.front() != '/' &&
+         text.find('!') == std::string_view::npos && text.find('\0') == std::string_view::npos;
+}
+
+/// Puts an array for @p capacity records at @p end, and @p end behind it.
+template <typename Body>
+void place(layout::Array &array, std::uint32_t capacity, std::uint64_t &end) {
+  array.offset = end;
+  array.capacity = capacity;
+  array.record_size = sizeof(Committed<Body>);
+  const std::uint64_t size = std::uint64_t{capacity} * array.record_size;
+  end += (size + layout::growth - 1) / layout::growth * layout::growth;
+}
+
+/// Says where everything goes. @return The size of the region.
+std::uint64_t lay_out(layout::Header &header, const LedgerCapacity &capacity) {
+  std::uint64_t end = layout::growth;
+  static_assert(sizeof(layout::Header) <= layout::growth);
+  place<layout::Container>(header.containers, capacity.containers, end);
+  place<layout::Group>(header.groups, capacity.groups, end);
+  place<layout::Device>(header.devices, capacity.devices, end);
+  place<layout::Mapping>(header.mappings, capacity.mappings, end);
+  return end;
+}
+
+void describe_daemon(layout::Header &header, std::string_view prefix) {
+  const ProcessIdentity self = identify(Pid{::getpid()});
+  header.version = layout::version;
+  header.daemon_pid = self.pid.value;
+  header.daemon_started = self.started;
+  header.created = now();
+  copy_text(prefix, header.prefix);
+  copy_text(kernel_release(), header.kernel);
+}
+
+/// Whether a running daemon owns the region of @p prefix. One that cannot be read has no owner.
+bool in_use(std::string_view prefix) {
+  const auto reader = LedgerReader::open(prefix);
+  return reader && reader->daemon().alive;
+}
+
+} // namespace
+
+Result<std::unique_ptr<SharedLedger>> SharedLedger::create(std::string_view prefix,
+                                                           LedgerCapacity capacity, mode_t mode) {
+  if (!is_prefix(prefix))
+    return fail(EINVAL, fmt::format("'{}' as a prefix", prefix));
+  if (in_use(prefix))
+    return fail(EBUSY, fmt::format("a daemon serves /dev/{} already", prefix));
+
+  const std::string name = layout::region_name(prefix);
+  const std::string where = fmt::format("shared memory {}", name);
+  try {
+    ipc::shared_memory_object::remove(name.c_str());
+    ipc::shared_memory_object memory(ipc::create_only, name.c_str(), ipc::read_write,
+                                     ipc::permissions(static_cast<int>(mode)));
+    layout::Header placed{};
+    memory.truncate(static_cast<ipc::offset_t>(lay_out(placed, capacity)));
+    // As in RecordArray: rather no ledger than a SIGBUS.
+    if (::fallocate(memory.get_mapping_handle().handle, 0, 0, sizeof(layout::Header)) != 0 &&
+        errno != EOPNOTSUPP) {
+      auto failure = fail_errno(where);
+      ipc::shared_memory_object::remove(name.c_str());
+      return failure;
+    }
+    ipc::mapped_region region(memory, ipc::read_write);
+    auto &header = *new (region.get_address()) layout::Header{};
+    lay_out(header, capacity);
+    describe_daemon(header, prefix);
+    std::unique_ptr<SharedLedger> ledger(
+        new SharedLedger(name, std::move(memory), std::move(region)));
+    header.magic.store(layout::magic, std::memory_order_release);
+    return ledger;
+  } catch (const ipc::interprocess_exception &failure) {
+    return fail(failure.get_native_error() != 0 ? failure.get_native_error() : EIO, where);
+  }
+}
+
+SharedLedger::SharedLedger(std::string name, ipc::shared_memory_object memory,
+                           ipc::mapped_region region)
+    : name_(std::move(name)),
+      memory_(std::move(memory)),
+      region_(std::move(region)),
+      containers_(static_cast<std::byte *>(region_.get_address()),
+                  memory_.get_mapping_handle().handle, header().containers),
+      groups_(static_cast<std::byte *>(region_.get_address()), memory_.get_mapping_handle().handle,
+              header().groups),
+      devices_(static_cast<std::byte *>(region_.get_address()), memory_.get_mapping_handle().handle,
+               header().devices),
+      mappings_(static_cast<std::byte *>(region_.get_address()),
+                memory_.get_mapping_handle().handle, header().mappings) {}
+
+SharedLedger::~SharedLedger() {
+  // A forked child is not the daemon.
+  if (header().daemon_pid == ::getpid())
+    ipc::shared_memory_object::remove(name_.c_str());
+}
+
+/// Passes a new record on; says it, once, if there was no room for it.
+Ledger::Record SharedLedger::noted(Record record) {
+  if (record == 0 && !said_full_.test_and_set())
+    spdlog::warn("the ledger {} is full or /dev/shm is: what comes now is served, but `vfio-shim "
+                 "status` will not show all of it",
+                 name_);
+  return record;
+}
+
+Ledger::Record SharedLedger::container_opened(Pid client) {
+  const Record record = containers_.add({.id = new_id(),
+                                         .opened = now(),
+                                         .client = record_of(client),
+                                         .mappings = 0,
+                                         .mapped_bytes = 0,
+                                         .unrecorded = 0,
+                                         .maps = 0,
+                                         .unmaps = 0,
+                                         .iommu_type = 0,
+                                         .reserved = 0});
+  note_change();
+  return noted(record);
+}
+
+void SharedLedger::iommu_set(Record container, std::uint32_t type) {
+  if (container == 0)
+    return;
+  containers_.at(container).amend([&](layout::Container &body) { body.iommu_type = type; });
+  note_change();
+}
+
+void SharedLedger::container_gone(Record container) {
+  if (container == 0)
+    return;
+  containers_.remove(container);
+  note_change();
+}
+
+Ledger::Record SharedLedger::group_opened(GroupId group, Pid client) {
+  const Record record = groups_.add({.id = new_id(),
+                                     .opened = now(),
+                                     .client = record_of(client),
+                                     .container = 0,
+                                     .number = group.value,
+                                     .reserved = 0});
+  note_change();
+  return noted(record);
+}
+
+void SharedLedger::group_moved(Record group, Record container) {
+  if (group == 0)
+    return;
+  const std::uint64_t id = container != 0 ? containers_.at(container).held().id : 0;
+  groups_.at(group).amend([&](layout::Group &body) { body.container = id; });
+  note_change();
+}
+
+void SharedLedger::group_gone(Record group) {
+  if (group == 0)
+    return;
+  groups_.remove(group);
+  note_change();
+}
+
+Ledger::Record SharedLedger::device_opened(Record group, std::string_view name) {
+  if (group == 0)
+    return 0;
+  layout::Device device{.group = groups_.at(group).held().id, .opened = now(), .name = {}};
+  copy_text(name, device.name);
+  const Record record = devices_.add(device);
+  note_change();
+  return noted(record);
+}
+
+void SharedLedger::device_gone(Record device) {
+  if (device == 0)
+    return;
+  devices_.remove(device);
+  note_change();
+}
+
+Ledger::Record SharedLedger::mapped(Record container, const MappingEntry &entry) {
+  if (container == 0)
+    return 0;
+  auto &place = containers_.at(container);
+  auto body = place.held();
+  const Record record =
+      mappings_.add({.container = body.id,
+                     .iova = entry.iova.value,
+                     .vaddr = entry.vaddr.value,
+                     .size = entry.size.value,
+                     .access = (entry.access.read ? layout::Mapping::readable : 0) |
+                               (entry.access.write ? layout::Mapping::writable : 0),
+                     .reserved = 0});
+  ++body.maps;
+  if (record != 0) {
+    ++body.mappings;
+    body.mapped_bytes += entry.size.value;
+  } else {
+    ++body.unrecorded;
+  }
+  place.publish(body);
+  return noted(record);
+}
+
+void SharedLedger::unmapped(Record container, Record mapping) {
+  if (container == 0)
+    return;
+  containers_.at(container).amend([&](layout::Container &body) {
+    ++body.unmaps;
+    if (mapping != 0) {
+      --body.mappings;
+      body.mapped_bytes -= mappings_.at(mapping).held().size;
+    } else {
+      --body.unrecorded;
+    }
+  });
+  if (mapping != 0)
+    mappings_.remove(mapping);
+}
+
+} // namespace vfio_shim::observe

@@ -1,0 +1,87 @@
+/// @file
+/// The ledger in shared memory.
+#pragma once
+
+#include "observe/record_array.hpp"
+
+#include "vfio_shim/ledger.hpp"
+#include "vfio_shim/result.hpp"
+
+#include <atomic>
+#include <boost/interprocess/mapped_region.hpp>
+#include <boost/interprocess/shared_memory_object.hpp>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include <sys/types.h>
+
+namespace vfio_shim::observe {
+
+/// How many records of each kind there is room for. Memory is taken only as records are used.
+struct LedgerCapacity {
+  std::uint32_t containers = 4096;
+  std::uint32_t groups = 4096;
+  std::uint32_t devices = 8192;
+  std::uint32_t mappings = 4U << 20U; ///< 64 containers at type1's limit of mappings each.
+};
+
+/// Keeps the record of everything in shared memory, where LedgerReader finds it without asking.
+///
+/// The region is named after the prefix and goes with this object. Thread-safe within the rules of
+/// Ledger: what concerns one container, one group or one device comes from one thread at a time.
+/// When it is full, what finds no room is not recorded, which is logged once and counted.
+///
+/// The daemon must not mlockall(MCL_FUTURE): it would fetch all the memory that there is room for.
+class SharedLedger final : public Ledger {
+public:
+  /// Makes the ledger of the calling process, in place of one that a dead daemon has left.
+  ///
+  /// The caller holds whatever keeps two daemons off one prefix, from before this call until after
+  /// the ledger's end.
+  /// @param prefix The nodes' directory below /dev.
+  /// @param mode Who may read it.
+  /// @return EBUSY: its daemon lives. EINVAL: not a prefix. ENOSPC: no shared memory left.
+  static Result<std::unique_ptr<SharedLedger>>
+  create(std::string_view prefix, LedgerCapacity capacity = {}, mode_t mode = 0600);
+
+  SharedLedger(const SharedLedger &) = delete;
+  SharedLedger &operator=(const SharedLedger &) = delete;
+  /// Removes the region.
+  ~SharedLedger() override;
+
+  Record container_opened(Pid client) override;
+  void iommu_set(Record container, std::uint32_t type) override;
+  void container_gone(Record container) override;
+
+  Record group_opened(GroupId group, Pid client) override;
+  void group_moved(Record group, Record container) override;
+  void group_gone(Record group) override;
+
+  Record device_opened(Record group, std::string_view name) override;
+  void device_gone(Record device) override;
+
+  Record mapped(Record container, const MappingEntry &entry) override;
+  void unmapped(Record container, Record mapping) override;
+
+private:
+  SharedLedger(std::string name, boost::interprocess::shared_memory_object memory,
+               boost::interprocess::mapped_region region);
+
+  layout::Header &header() const { return *static_cast<layout::Header *>(region_.get_address()); }
+  std::uint64_t new_id() { return header().last_id.fetch_add(1, std::memory_order_relaxed) + 1; }
+  void note_change() { header().changes.fetch_add(1, std::memory_order_release); }
+  Record noted(Record record);
+
+  std::string name_;
+  boost::interprocess::shared_memory_object memory_;
+  boost::interprocess::mapped_region region_;
+  std::atomic_flag said_full_ = ATOMIC_FLAG_INIT;
+  RecordArray<layout::Container> containers_;
+  RecordArray<layout::Group> groups_;
+  RecordArray<layout::Device> devices_;
+  RecordArray<layout::Mapping> mappings_;
+};
+
+} // namespace vfio_shim::observe
