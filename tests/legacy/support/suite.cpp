@@ -29,7 +29,7 @@ void AttachedSuite::TearDown() {
 
 Edu &AttachedSuite::edu() {
   if (!edu_)
-    edu_.emplace(client_->device);
+    edu_.emplace(client().device);
   return *edu_;
 }
 

@@ -36,8 +36,10 @@ protected:
   void SetUp() override;
   void TearDown() override;
 
-  Client &client() { return *client_; }
-  Container &container() { return client_->container; }
+  /// Whether the client was set up; false in TearDown() when SetUp() failed.
+  bool attached() const { return client_.has_value(); }
+  Client &client() { return client_.value(); }
+  Container &container() { return client().container; }
   /// The device's driver; made when first asked for.
   Edu &edu();
   /// How many more mappings the container says it takes.
