@@ -1,0 +1,131 @@
+// vfio-bench: the cost of legacy VFIO calls, side by side for every provider.
+
+#include "client/memory.h"
+#include "client/provider.h"
+#include "client/topology.h"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <exception>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include "floors.h"
+#include "report.h"
+#include "workloads.h"
+
+namespace {
+
+using namespace legacy;
+
+struct Options {
+  ProviderSelection selection;
+  std::string device;
+  std::string json_file;
+  unsigned rounds = 0;
+  bool quick = false;
+  bool check = false;
+};
+
+Options parse(int argc, char **argv) {
+  Options options;
+  options.selection = ProviderSelection::take_from(argc, argv);
+  CLI::App app{"Measures the legacy VFIO API over every provider there is, in turns, and compares "
+               "them.\n  --providers=A,B and --shim-prefix=DIR choose them, as for legacy_tests."};
+  app.add_option("--device", options.device,
+                 "PCI address of the device to attach (default: an edu alone in its group)");
+  app.add_option("--rounds", options.rounds, "turns of each provider (default 7, quick 3)");
+  app.add_option("--json", options.json_file, "also write the results to this file");
+  app.add_flag("--quick", options.quick, "fewer turns, smaller sizes");
+  app.add_flag("--check", options.check,
+               "exit with 1 when the shim is slower than the project's floors allow");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError &wrong) {
+    std::exit(app.exit(wrong));
+  }
+  return options;
+}
+
+void show_progress(const std::string &line) {
+  if (::isatty(STDERR_FILENO))
+    fmt::print(stderr, "\r\033[K{}", line);
+}
+
+bench::Plan make_plan(const Options &options) {
+  bench::Plan plan;
+  plan.providers = select_providers(options.selection);
+  plan.device = options.device.empty() ? topology::lone_edus(1)[0] : topology::at(options.device);
+  plan.kinds = {MemoryKind::Anonymous, MemoryKind::AnonymousHuge, MemoryKind::MemfdShared,
+                MemoryKind::HugetlbShared};
+  plan.sizes = {page, huge_page, 64_MiB, 256_MiB};
+  plan.live_mappings = {1, 1000, 10000, 65534};
+  plan.progress = show_progress;
+  if (options.quick) {
+    plan.sizes = {page, huge_page, 64_MiB};
+    plan.rounds = 3;
+    plan.live_rounds = 1;
+    if (!options.check)
+      plan.live_mappings = {1, 1000};
+  }
+  if (options.rounds != 0)
+    plan.rounds = plan.live_rounds = options.rounds;
+  return plan;
+}
+
+void write_json(const std::string &path, const nlohmann::json &report) {
+  std::ofstream out{path};
+  out << report.dump(2) << "\n";
+  if (!out.flush())
+    throw std::runtime_error{"cannot write " + path};
+}
+
+/// Prints each floor and whether it is kept; answers whether all are.
+bool check_floors(const bench::Plan &plan, const bench::Measurements &measurements) {
+  bool all_kept = true;
+  for (const bench::Floor &floor : bench::floors(plan, measurements)) {
+    fmt::print("{}  {}: {:.2f} (at most {:.2f})\n", floor.kept() ? "kept  " : "MISSED",
+               floor.promise, floor.measured, floor.at_most);
+    all_kept = all_kept && floor.kept();
+  }
+  return all_kept;
+}
+
+/// The floors compare the shim with kernel-compat: both have to be there.
+void require_what_floors_compare(const bench::Plan &plan) {
+  for (const char *needed : {providers::kernel_compat, providers::shim}) {
+    const bool there = std::any_of(plan.providers.begin(), plan.providers.end(),
+                                   [&](const Provider &p) { return p.name == needed; });
+    if (!there)
+      throw std::runtime_error{fmt::format("--check needs provider {}", needed)};
+  }
+}
+
+int run(const Options &options) {
+  const bench::Plan plan = make_plan(options);
+  if (options.check)
+    require_what_floors_compare(plan);
+  const HugePageReserve huge_pages{plan.sizes.back() / huge_page};
+  for (const Provider &provider : plan.providers)
+    fmt::print("{}: {} ({})\n", provider.name, provider.container, provider.notes);
+  const bench::Measurements measurements = bench::run(plan);
+  show_progress("");
+  fmt::print("\n{}\n", bench::as_table(measurements, plan.providers));
+  if (!options.json_file.empty())
+    write_json(options.json_file, bench::as_json(measurements, plan.providers));
+  return options.check && !check_floors(plan, measurements) ? 1 : 0;
+}
+
+} // namespace
+
+int main(int argc, char **argv) {
+  try {
+    return run(parse(argc, argv));
+  } catch (const std::exception &cause) {
+    fmt::print(stderr, "vfio-bench: {}\n", cause.what());
+    return 2;
+  }
+}

@@ -1,0 +1,22 @@
+#pragma once
+
+#include "client/provider.h"
+
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <vector>
+
+#include "measurements.h"
+
+namespace bench {
+
+/// The medians in microseconds, one line for each operation, and their ratios to type1 and to
+/// kernel-compat.
+std::string as_table(const Measurements &measurements,
+                     const std::vector<legacy::Provider> &providers);
+
+/// As as_table(), with the number of samples and the 10th and 90th percentiles.
+nlohmann::json as_json(const Measurements &measurements,
+                       const std::vector<legacy::Provider> &providers);
+
+} // namespace bench
