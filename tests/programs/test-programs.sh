@@ -1,0 +1,96 @@
+#!/bin/bash
+# Runs whole, unmodified programs in the test machine, in one boot, and checks from outside what they did to the devices.
+# Usage: test-programs.sh [--kernel full|cdev] [--out DIR] PROVIDER [PROGRAM...]
+#   PROVIDER is one of with-provider's: type1, kernel-compat, shim, shim-run.
+#   PROGRAM is any of qemu-tcg, qemu-kvm, dpdk-hugepages, dpdk-private, dpdk-none (default: all).
+#   --kernel: default full for type1 and kernel-compat, cdev for the shim.
+#   --out: keep logs, the drive's image and the capture here (default: below build/programs, emptied first).
+# Exit status: 0 when every program did all it should.
+set -euo pipefail
+here=$(dirname "$(readlink -f "$0")")
+top=$(readlink -f "$here/../..")
+# Frames of this run have ports and lengths of their own, so that those of another run or program cannot pass for them.
+port=$((10000 + RANDOM % 50000))
+declare -A write_at=([qemu-tcg]=32 [qemu-kvm]=48)
+declare -A length=([dpdk-hugepages]=300 [dpdk-private]=900 [dpdk-none]=1500)
+
+usage() { sed -n '3,8s/^# \?//p' "$0" >&2; exit 2; }
+say() { echo "test-programs: $*"; }
+die() { say "$@" >&2; exit 1; }
+
+kernel='' out=''
+while [[ ${1:-} == --* ]]; do
+    case $1:$# in
+    --kernel:[2-9]*) kernel=$2 ;;
+    --out:[2-9]*) out=$2 ;;
+    *) usage ;;
+    esac
+    shift 2
+done
+(($# >= 1)) || usage
+provider=$1
+shift
+programs=("$@")
+(($#)) || programs=(qemu-kvm dpdk-hugepages dpdk-private dpdk-none qemu-tcg)
+[[ $kernel ]] || case $provider in shim*) kernel=cdev ;; *) kernel=full ;; esac
+
+command_of() {
+    case $1 in
+    qemu-*)
+        command=("$here/qemu-nvme" --accel "${1#qemu-}" --write-at "${write_at[$1]}"
+            --guest "$out/guest.cpio.gz" --kernel "$bzimage")
+        ;;
+    dpdk-*) command=("$here/dpdk-testpmd" --memory "${1#dpdk-}" --port "$port" --length "${length[$1]}") ;;
+    *) usage ;;
+    esac
+    command+=(--provider "$provider" --out "$out")
+}
+
+check() {
+    case $1 in
+    qemu-*) "$here/drive" verify "$out/nvme.img" "${write_at[$1]}" "$out/$1.serial" ;;
+    dpdk-*)
+        local frames
+        frames=$("$here/frames-in-capture" "$out/net.pcap" "${length[$1]}" 02:00:00:00:00:01 198.18.0.1 198.18.0.2 "$port")
+        echo "frames of ${length[$1]} bytes from port $port in the network's capture: $frames of 1024"
+        ((frames == 1024))
+        ;;
+    esac
+}
+
+bzimage=$("$top/vm/kernel" cdev)
+if [[ ! $out ]]; then
+    out=$top/build/programs/$(IFS=+; echo "$provider-$kernel-${programs[*]}")
+    rm -rf "$out"
+fi
+mkdir -p "$out"
+[[ ! $(ls -A "$out") ]] || die "$out is not empty: what an earlier run left there could pass for this one's"
+"$here/guest/build" "$out/guest.cpio.gz" >/dev/null
+"$here/drive" create "$out/nvme.img"
+
+# One program's failure must not hide another's result.
+job=''
+for program in "${programs[@]}"; do
+    command_of "$program"
+    job+="echo '== $program'; $(printf '%q ' "${command[@]}") && touch $(printf %q "$out/$program.ended-well")"$'\n'
+done
+machine=0
+"$top/tools/vm" --kernel "$kernel" --hugepages 64 --timeout 300 --env VFIO_SHIM \
+    --nvme "$out/nvme.img" --pcap "$out/net.pcap" --log "$out/console" --out "$out" -- bash -c "$job"$'\ntrue' || machine=$?
+
+echo "== seen from outside"
+failed=()
+for program in "${programs[@]}"; do
+    if ! check "$program" | sed "s/^/$program: /"; then
+        failed+=("$program")
+    elif [[ ! -e $out/$program.ended-well ]]; then
+        echo "$program: did not end well; see above"
+        failed+=("$program")
+    fi
+done
+((machine == 0)) || failed+=("the machine (tools/vm: $machine)")
+if ((${#failed[@]})); then
+    say "provider $provider, kernel $kernel: FAILED: $(IFS=,; echo "${failed[*]}"); logs in $out"
+    exit 1
+fi
+say "provider $provider, kernel $kernel: ${#programs[@]} of ${#programs[@]} programs did all they should"
