@@ -80,6 +80,8 @@ Result<std::unique_ptr<Backend>> IommufdBackend::create(const std::filesystem::p
   return std::unique_ptr<Backend>(new IommufdBackend(std::move(iommufd), alloc.out_ioas_id));
 }
 
+IommufdBackend::~IommufdBackend() { (void)unmap({Iova{0}, Iova{UINT64_MAX}}); }
+
 Result<void> IommufdBackend::claim(const topology::Group &group) {
   Devices devices;
   for (const topology::Device &device : group.devices)
@@ -147,8 +149,12 @@ Result<void> IommufdBackend::map_part(Client &client, Iova iova, const MemoryPar
                               .user_va = part.start.value,
                               .length = part.size.value,
                               .iova = iova.value};
-  return client.ioctl_in_client(iommufd_, abi::iommu_ioas_map,
-                                std::as_bytes(std::span(&map, 1)));
+  const auto mapped =
+      client.ioctl_in_client(iommufd_, abi::iommu_ioas_map, std::as_bytes(std::span(&map, 1)));
+  // The addresses do not wrap, type1 has seen to that: there is no such memory.
+  if (!mapped && mapped.error().code == EOVERFLOW)
+    return fail(EFAULT, mapped.error().where);
+  return mapped;
 }
 
 Result<void> IommufdBackend::unmap(IovaRange range) {

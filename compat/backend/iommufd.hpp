@@ -24,6 +24,9 @@ public:
   /// Opens /dev/iommu and prepares an IOAS that charges pinned pages to the process, as type1 does.
   static Result<std::unique_ptr<Backend>> create(const std::filesystem::path &iommu_node);
 
+  /// Unmaps everything, also where a client's open devices would keep the iommufd alive.
+  ~IommufdBackend() override;
+
   Result<void> claim(const topology::Group &group) override;
   Result<void> attach_claimed() override;
   void release(GroupId group) override;

@@ -48,6 +48,11 @@ void Container::leave(GroupId group, Ledger::Record group_record) {
     (void)refresh_address_space();
 }
 
+bool Container::busy() {
+  const std::unique_lock lock(mutex_, std::try_to_lock);
+  return !lock.owns_lock();
+}
+
 Result<Fd> Container::open_device(GroupId group, const topology::Device &device) {
   const std::scoped_lock lock(mutex_);
   if (!iommu_)

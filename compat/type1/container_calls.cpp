@@ -190,4 +190,12 @@ Result<long> Container::call(Client &client, unsigned int command, std::uint64_t
   return fail(ENOTTY, fmt::format("unknown ioctl {:#x}", command));
 }
 
+std::string_view Container::call_name(unsigned int command) {
+  if (const auto *operation = type1::find_operation(ContainerCalls::always, command))
+    return operation->name;
+  if (const auto *operation = type1::find_operation(ContainerCalls::with_iommu, command))
+    return operation->name;
+  return {};
+}
+
 } // namespace vfio_shim

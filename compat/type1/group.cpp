@@ -21,6 +21,16 @@ bool Group::device_open() {
   return open;
 }
 
+void Group::close() {
+  const std::scoped_lock lock(mutex_);
+  leave_container();
+}
+
+bool Group::busy() {
+  const std::unique_lock lock(mutex_, std::try_to_lock);
+  return !lock.owns_lock() || (container_ && container_->busy());
+}
+
 void Group::leave_container() {
   if (!container_)
     return;

@@ -186,4 +186,9 @@ Result<long> Group::call(Client &client, unsigned int command, std::uint64_t arg
   return fail(ENOTTY, fmt::format("unknown ioctl {:#x}", command));
 }
 
+std::string_view Group::call_name(unsigned int command) {
+  const auto *operation = type1::find_operation(GroupCalls::table, command);
+  return operation != nullptr ? operation->name : std::string_view{};
+}
+
 } // namespace vfio_shim

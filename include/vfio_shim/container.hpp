@@ -12,6 +12,7 @@
 #include <memory>
 #include <mutex>
 #include <set>
+#include <string_view>
 
 namespace vfio_shim {
 
@@ -45,12 +46,18 @@ public:
   ///         Otherwise what type1 answers: drivers/vfio/container.c, vfio_iommu_type1.c.
   Result<long> call(Client &client, unsigned int command, std::uint64_t argument);
 
+  /// "VFIO_..." for an ioctl that call() knows, "" for any other.
+  static std::string_view call_name(unsigned int command);
+
   /// Takes the group in: claims its DMA and, once an IOMMU is set, attaches it.
   /// @return EPERM: the group is not viable. EINVAL: reserved regions collide with mappings.
   Result<void> join(const topology::Group &group, Ledger::Record group_record);
 
   /// Lets the group go. The last one takes the address space with it.
   void leave(GroupId group, Ledger::Record group_record);
+
+  /// Whether a call is being served, for which the other methods would wait.
+  bool busy();
 
   /// Opens a device of a group that has joined. See Backend::open_device(). EINVAL: no IOMMU set.
   Result<Fd> open_device(GroupId group, const topology::Device &device);

@@ -13,6 +13,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace vfio_shim {
@@ -36,9 +37,18 @@ public:
   ///         drivers/vfio/group.c.
   Result<long> call(Client &client, unsigned int command, std::uint64_t argument);
 
+  /// "VFIO_..." for an ioctl that call() knows, "" for any other.
+  static std::string_view call_name(unsigned int command);
+
   /// Whether a client still holds a device of the group open. While it does, the kernel keeps the
   /// group open too, even if the group's own file was closed.
   bool device_open();
+
+  /// Leaves the container, whatever is still open. May wait for a call on either.
+  void close();
+
+  /// Whether a call on the group or its container is being served, for which close() would wait.
+  bool busy();
 
 private:
   friend struct GroupCalls; // The handlers behind call(), in compat/type1/.

@@ -37,8 +37,8 @@ long trace(int request, Tid thread, std::uint64_t address, const void *data) {
 const void *as_data(std::uint64_t number) { return reinterpret_cast<const void *>(number); }
 
 Result<void> seize(Tid thread, const ThreadState &state) {
-  // TRACEEXIT tells of a client that is killed meanwhile, at once. Without it, a main thread would
-  // be reported only when all other threads are gone, and they may be waiting for us.
+  // TRACEEXIT tells of a client that is killed meanwhile, at once. Its end would be reported only
+  // after things that may wait for us (see lost()).
   std::uint64_t options = PTRACE_O_TRACEEXIT | PTRACE_O_TRACESYSGOOD;
   // A sandboxed client's own filter must not judge the calls that it makes for us.
   if (state.sandboxed)
@@ -246,7 +246,7 @@ Result<void> BorrowedThread::wait_for_stop() {
       return {};
     if (waited == thread_.value && WIFSTOPPED(stop_status_))
       (void)trace(PTRACE_DETACH, thread_, 0, nullptr); // Dying: let it.
-    if (waited < 0 && errno == EINTR)
+    if (waited < 0 && errno == EINTR && !is_exiting(thread_))
       continue;
     if (waited == thread_.value)
       alive_ = false; // Its end is reported and reaped: nothing more is owed.
@@ -255,7 +255,8 @@ Result<void> BorrowedThread::wait_for_stop() {
 }
 
 /// The client was killed. It is ours until we have waited for it, but its end may itself wait for
-/// us: a sibling thread of it can be in a call that queues behind this one.
+/// us: its last close() is a call to us, and a sibling thread can be in a call that queues behind
+/// this one.
 tl::unexpected<Error> BorrowedThread::lost(const char *where) {
   if (alive_ && ::waitpid(thread_.value, &stop_status_, __WALL | WNOHANG) != thread_.value)
     traces_a_dead_client = true;

@@ -2,6 +2,8 @@
 /// Running system calls in a thread of another process.
 #pragma once
 
+#include "client/periodic_interrupt.hpp"
+
 #include "vfio_shim/result.hpp"
 #include "vfio_shim/units.hpp"
 
@@ -76,6 +78,9 @@ private:
   tl::unexpected<Error> lost(const char *where);
 
   Tid thread_;
+  // A client that is killed while it is stopped stops once more, to exit. If it gets there just
+  // before we resume it, we resume it from that, and nothing tells: hence a look now and then.
+  PeriodicInterrupt look_again_;
   bool alive_ = true;
   bool can_be_trapped_ = true; ///< SIGTRAP may be forced on it.
   int stop_status_ = 0;

@@ -2,6 +2,7 @@
 
 #include "client/memory.hpp"
 
+#include <fcntl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -150,9 +151,16 @@ DescriptorInClient::~DescriptorInClient() {
     close_in_client(*thread_, {first_socket_, second_socket_, number_});
 }
 
-ClientFd DescriptorInClient::keep() {
-  close_in_client(*std::exchange(thread_, nullptr), {first_socket_, second_socket_});
-  return number_;
+Result<ClientFd> DescriptorInClient::keep() {
+  BorrowedThread &thread = *std::exchange(thread_, nullptr);
+  // The sockets took the lowest numbers, and every open() promises the lowest one.
+  close_in_client(thread, {first_socket_, second_socket_});
+  const auto lowest = thread.system_call(
+      SYS_fcntl, {static_cast<std::uint64_t>(number_.value), F_DUPFD_CLOEXEC, 0, 0, 0, 0});
+  close_in_client(thread, {number_});
+  if (!lowest)
+    return pass_on(lowest);
+  return ClientFd{static_cast<int>(*lowest)};
 }
 
 } // namespace vfio_shim::client

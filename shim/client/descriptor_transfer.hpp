@@ -33,8 +33,8 @@ public:
   /// Its number in the client.
   ClientFd number() const { return number_; }
 
-  /// Leaves it to the client; closes what carried it there.
-  ClientFd keep();
+  /// Leaves it to the client, as the lowest free number, and closes what carried it there.
+  Result<ClientFd> keep();
 
 private:
   DescriptorInClient(BorrowedThread &thread, ClientFd first_socket, ClientFd second_socket,

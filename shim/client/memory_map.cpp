@@ -76,6 +76,10 @@ FilePart file_behind(Tid thread, const Fd &maps, const abi::ProcmapQuery &vma, s
 std::vector<MemoryPart> divide_by_backing(Tid thread, ClientAddr start, Bytes size, Access access) {
   std::vector<MemoryPart> parts;
   const std::uint64_t end = start.value + size.value;
+  if (end < start.value) { // Up to the very top: no user memory.
+    parts.push_back({.start = start, .size = size, .by_file = {}});
+    return parts;
+  }
   const Fd maps{::open(fmt::format("/proc/{}/maps", thread.value).c_str(), O_RDONLY | O_CLOEXEC)};
 
   std::uint64_t at = start.value;

@@ -17,4 +17,7 @@ struct ThreadState {
 /// @return ESRCH: no such thread.
 Result<ThreadState> read_thread_state(Tid thread);
 
+/// Whether the thread is on its way out of existence, or gone.
+bool is_exiting(Tid thread);
+
 } // namespace vfio_shim::client

@@ -62,14 +62,18 @@ void GroupNode::open(fuse_req_t request, fuse_file_info &file) {
 }
 
 void GroupNode::release(fuse_req_t request, fuse_file_info &file) {
-  {
-    const std::scoped_lock lock(mutex_);
-    released_ = true;
-    if (end_if_abandoned_locked())
-      janitor_.repeat([node = shared_from_this(), this] { return end_if_abandoned(); });
-  }
   delete &handle_of(file);
-  fuse_reply_err(request, 0);
+  const std::scoped_lock lock(mutex_);
+  released_ = true;
+  // The client's close() waits for the answer, so that the group is free when it returns. But if
+  // this is the end of a client that was killed in a call, that call waits for the client's end.
+  const bool answer_first = opened_->busy();
+  if (answer_first)
+    fuse_reply_err(request, 0);
+  if (end_if_abandoned_locked())
+    janitor_.repeat([node = shared_from_this(), this] { return end_if_abandoned(); });
+  if (!answer_first)
+    fuse_reply_err(request, 0);
 }
 
 void GroupNode::ioctl(fuse_req_t request, fuse_file_info &file, unsigned int command,

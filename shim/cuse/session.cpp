@@ -30,6 +30,16 @@ void on_ioctl(fuse_req_t request, int command, void *argument, fuse_file_info *f
                             (flags & FUSE_IOCTL_COMPAT) != 0);
 }
 
+/// The kernel's nodes have neither; a FUSE server without them would answer ENOSYS.
+void refuse_read(fuse_req_t request, size_t /*size*/, off_t /*offset*/, fuse_file_info * /*file*/) {
+  fuse_reply_err(request, EINVAL);
+}
+
+void refuse_write(fuse_req_t request, const char * /*bytes*/, size_t /*size*/, off_t /*offset*/,
+                  fuse_file_info * /*file*/) {
+  fuse_reply_err(request, EINVAL);
+}
+
 } // namespace
 
 Message::~Message() { std::free(buffer_.mem); } // libfuse allocates it with malloc().
@@ -70,6 +80,8 @@ cuse_lowlevel_ops Session::operations() {
   served.open = on_open;
   served.release = on_release;
   served.ioctl = on_ioctl;
+  served.read = refuse_read;
+  served.write = refuse_write;
   return served;
 }
 

@@ -1,0 +1,333 @@
+#include "cli/status_report.hpp"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <filesystem>
+#include <iterator>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <system_error>
+
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+#include <linux/vfio.h>
+
+namespace vfio_shim::cli {
+
+namespace {
+
+using nlohmann::json;
+using observe::Snapshot;
+using observe::Time;
+using Mappings = observe::LedgerReader::Mappings;
+
+std::string_view iommu_type_name(std::uint32_t type) {
+  switch (type) {
+  case 0:
+    return "";
+  case VFIO_TYPE1_IOMMU:
+    return "TYPE1";
+  case VFIO_TYPE1v2_IOMMU:
+    return "TYPE1v2";
+  default:
+    return "unknown";
+  }
+}
+
+std::string counted(std::uint64_t count, std::string_view thing) {
+  return fmt::format("{} {}{}", count, thing, count == 1 ? "" : "s");
+}
+
+std::string client_text(const Snapshot::Client &client) {
+  return fmt::format("{}[{}]", printable(client.command), client.pid.value);
+}
+
+std::string age(Time since, Time now) {
+  return human_duration(std::chrono::duration_cast<std::chrono::seconds>(now - since));
+}
+
+// --- for people
+
+/// Columns as wide as what stands in them.
+class Table {
+public:
+  enum class Align : std::uint8_t { left, right };
+
+  struct Column {
+    std::string title;
+    Align align;
+    std::size_t width = 0;
+  };
+
+  explicit Table(std::vector<Column> columns) : columns_(std::move(columns)) {
+    std::vector<std::string> titles;
+    for (const Column &column : columns_)
+      titles.push_back(column.title);
+    add_row(std::move(titles));
+  }
+
+  void add_row(std::vector<std::string> cells) {
+    for (std::size_t index = 0; index < columns_.size(); ++index)
+      columns_[index].width = std::max(columns_[index].width, cells[index].size());
+    rows_.push_back({.cells = std::move(cells), .remark = {}});
+  }
+
+  /// A line of its own below the last row, from the second column on.
+  void add_remark(std::string text) { rows_.push_back({.cells = {}, .remark = std::move(text)}); }
+
+  std::string text() const {
+    std::string lines;
+    for (const Row &row : rows_) {
+      std::string line = row.cells.empty() ? indented(row.remark) : aligned(row.cells);
+      line.erase(line.find_last_not_of(' ') + 1);
+      lines += line + '\n';
+    }
+    return lines;
+  }
+
+private:
+  struct Row {
+    std::vector<std::string> cells;
+    std::string remark;
+  };
+
+  static constexpr std::string_view gap = "  ";
+
+  std::string indented(const std::string &remark) const {
+    return fmt::format("{:{}}{}{}", "", columns_.front().width, gap, remark);
+  }
+
+  std::string aligned(const std::vector<std::string> &cells) const {
+    std::string line;
+    for (std::size_t index = 0; index < columns_.size(); ++index) {
+      const auto &[title, align, width] = columns_[index];
+      line += align == Align::left ? fmt::format("{:<{}}", cells[index], width)
+                                   : fmt::format("{:>{}}", cells[index], width);
+      line += gap;
+    }
+    return line;
+  }
+
+  std::vector<Column> columns_;
+  std::vector<Row> rows_;
+};
+
+std::string head_text(const Snapshot::Daemon &daemon, Time now) {
+  const std::string since = fmt::format(
+      "{:%Y-%m-%d %H:%M:%S}", fmt::localtime(std::chrono::system_clock::to_time_t(daemon.since)));
+  if (daemon.alive)
+    return fmt::format("vfio-shim (pid {}) serves /dev/{} since {}, {}\n", daemon.pid.value,
+                       printable(daemon.prefix), since, age(daemon.since, now));
+  return fmt::format("vfio-shim (pid {}), which served /dev/{} since {}, is dead and has left this "
+                     "(its next start clears it away):\n",
+                     daemon.pid.value, printable(daemon.prefix), since);
+}
+
+std::string nodes_text(const Nodes &nodes) {
+  std::string groups;
+  for (const GroupId group : nodes.groups)
+    groups += fmt::format(" {}", group.value);
+  return fmt::format("nodes: {}{}\n", nodes.container ? "container" : "no container",
+                     groups.empty() ? ", no groups"
+                                    : (nodes.groups.size() == 1 ? ", group" : ", groups") + groups);
+}
+
+std::string group_text(const Snapshot::Group &group, const Snapshot::Client *known_client) {
+  std::string text = fmt::format("group {}: ", group.number.value);
+  if (group.devices.empty())
+    text += "no device open";
+  for (const std::string &device : group.devices)
+    text += fmt::format("{}{}", &device == group.devices.data() ? "" : ", ", printable(device));
+  if (known_client == nullptr || known_client->pid != group.client.pid)
+    text += fmt::format(" (opened by {})", client_text(group.client));
+  return text;
+}
+
+std::string mapping_text(const Snapshot::Mapping &mapping) {
+  return fmt::format("iova {:#014x}  vaddr {:#014x}  {:>9}  {}{}", mapping.iova.value,
+                     mapping.vaddr.value, human_bytes(mapping.size),
+                     mapping.access.read ? 'r' : '-', mapping.access.write ? 'w' : '-');
+}
+
+void add_container(Table &table, const Snapshot::Container &container, Time now) {
+  const auto type = iommu_type_name(container.iommu_type);
+  table.add_row({std::to_string(container.id), client_text(container.client),
+                 std::string(type.empty() ? "none set" : type), std::to_string(container.mappings),
+                 human_bytes(container.mapped_bytes), age(container.opened, now)});
+  if (container.unrecorded != 0)
+    table.add_remark(
+        fmt::format("{} not recorded: the ledger was full (their bytes are not counted)",
+                    counted(container.unrecorded, "mapping")));
+  for (const Snapshot::Group &group : container.groups)
+    table.add_remark(group_text(group, &container.client));
+  for (const Snapshot::Mapping &mapping : container.mapping_list)
+    table.add_remark(mapping_text(mapping));
+}
+
+std::string containers_text(const Snapshot &snapshot, Time now) {
+  if (snapshot.containers.empty())
+    return "no container is open\n";
+  using enum Table::Align;
+  Table table({{.title = "CONTAINER", .align = right},
+               {.title = "CLIENT", .align = left},
+               {.title = "IOMMU", .align = left},
+               {.title = "MAPPINGS", .align = right},
+               {.title = "MAPPED", .align = right},
+               {.title = "OPEN FOR", .align = right}});
+  for (const Snapshot::Container &container : snapshot.containers)
+    add_container(table, container, now);
+  return table.text();
+}
+
+// --- for programs
+
+std::string iso_time(Time time) {
+  return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}",
+                     fmt::gmtime(std::chrono::system_clock::to_time_t(time)));
+}
+
+json client_json(const Snapshot::Client &client) {
+  return {{"pid", client.pid.value}, {"command", client.command}};
+}
+
+json groups_json(const std::vector<Snapshot::Group> &groups) {
+  json list = json::array();
+  for (const Snapshot::Group &group : groups)
+    list.push_back({{"group", group.number.value},
+                    {"client", client_json(group.client)},
+                    {"opened", iso_time(group.opened)},
+                    {"devices", group.devices}});
+  return list;
+}
+
+json mappings_json(const std::vector<Snapshot::Mapping> &mappings) {
+  json list = json::array();
+  for (const Snapshot::Mapping &mapping : mappings)
+    list.push_back({{"iova", fmt::format("{:#x}", mapping.iova.value)},
+                    {"vaddr", fmt::format("{:#x}", mapping.vaddr.value)},
+                    {"size", mapping.size.value},
+                    {"read", mapping.access.read},
+                    {"write", mapping.access.write}});
+  return list;
+}
+
+json container_json(const Snapshot::Container &container, Mappings mappings) {
+  const auto type = iommu_type_name(container.iommu_type);
+  json object = {{"id", container.id},
+                 {"client", client_json(container.client)},
+                 {"opened", iso_time(container.opened)},
+                 {"iommu_type", type.empty() ? json(nullptr) : json(type)},
+                 {"mappings",
+                  {{"count", container.mappings},
+                   {"bytes", container.mapped_bytes.value},
+                   {"unrecorded", container.unrecorded},
+                   {"mapped", container.maps},
+                   {"unmapped", container.unmaps}}},
+                 {"groups", groups_json(container.groups)}};
+  if (mappings == Mappings::listed)
+    object["mapping_list"] = mappings_json(container.mapping_list);
+  return object;
+}
+
+std::optional<GroupId> group_number(std::string_view name) {
+  std::uint32_t number = 0;
+  const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), number);
+  if (error != std::errc{} || end != name.data() + name.size())
+    return std::nullopt;
+  return GroupId{number};
+}
+
+} // namespace
+
+Nodes find_nodes(const std::string &prefix, const topology::Roots &roots) {
+  Nodes nodes;
+  std::error_code error;
+  for (std::filesystem::directory_iterator entry(roots.dev / prefix, error), end;
+       !error && entry != end; entry.increment(error)) {
+    const std::string name = entry->path().filename().string();
+    if (name == "vfio")
+      nodes.container = true;
+    else if (const auto group = group_number(name))
+      nodes.groups.push_back(*group);
+  }
+  std::ranges::sort(nodes.groups);
+  return nodes;
+}
+
+std::string status_text(const DaemonStatus &daemon, Time now) {
+  const Snapshot &snapshot = daemon.snapshot;
+  std::string text = head_text(snapshot.daemon, now);
+  if (snapshot.daemon.alive)
+    text += nodes_text(daemon.nodes);
+  text += '\n' + containers_text(snapshot, now);
+  if (!snapshot.groups_without_container.empty())
+    text += "\nin no container:\n";
+  for (const Snapshot::Group &group : snapshot.groups_without_container)
+    text += fmt::format("  {}\n", group_text(group, nullptr));
+  if (snapshot.refused != 0)
+    text += fmt::format("\nThe ledger had no room {}: what is shown may not be all.\n",
+                        snapshot.refused == 1 ? "once" : fmt::format("{} times", snapshot.refused));
+  if (snapshot.torn != 0)
+    text += fmt::format("\n{} half-written and not shown.\n",
+                        snapshot.torn == 1 ? "1 record is"
+                                           : fmt::format("{} records are", snapshot.torn));
+  return text;
+}
+
+json status_json(const DaemonStatus &daemon, Mappings mappings) {
+  const Snapshot &snapshot = daemon.snapshot;
+  json groups = json::array();
+  for (const GroupId group : daemon.nodes.groups)
+    groups.push_back(group.value);
+  json containers = json::array();
+  for (const Snapshot::Container &container : snapshot.containers)
+    containers.push_back(container_json(container, mappings));
+  return {{"prefix", snapshot.daemon.prefix},
+          {"pid", snapshot.daemon.pid.value},
+          {"alive", snapshot.daemon.alive},
+          {"since", iso_time(snapshot.daemon.since)},
+          {"kernel", snapshot.daemon.kernel},
+          {"nodes", {{"container", daemon.nodes.container}, {"groups", std::move(groups)}}},
+          {"containers", std::move(containers)},
+          {"groups_without_container", groups_json(snapshot.groups_without_container)},
+          {"records_refused", snapshot.refused},
+          {"records_torn", snapshot.torn}};
+}
+
+std::string human_bytes(Bytes bytes) {
+  static constexpr std::array<std::string_view, 7> units = {"B",   "KiB", "MiB", "GiB",
+                                                            "TiB", "PiB", "EiB"};
+  std::size_t unit = 0;
+  std::uint64_t size = 1;
+  while (unit + 1 < units.size() && bytes.value / size >= 1024) {
+    size *= 1024;
+    ++unit;
+  }
+  if (bytes.value % size == 0)
+    return fmt::format("{} {}", bytes.value / size, units[unit]);
+  return fmt::format("{:.1f} {}", static_cast<double>(bytes.value) / static_cast<double>(size),
+                     units[unit]);
+}
+
+std::string human_duration(std::chrono::seconds duration) {
+  const auto seconds = std::max<long>(duration.count(), 0);
+  const auto minutes = seconds / 60;
+  const auto hours = minutes / 60;
+  if (hours >= 24)
+    return fmt::format("{} d {} h", hours / 24, hours % 24);
+  if (hours > 0)
+    return fmt::format("{} h {} min", hours, minutes % 60);
+  if (minutes > 0)
+    return fmt::format("{} min", minutes);
+  return fmt::format("{} s", seconds);
+}
+
+std::string printable(std::string_view text) {
+  std::string safe{text};
+  std::ranges::replace_if(
+      safe, [](char byte) { return byte < ' ' || byte > '~'; }, '?');
+  return safe;
+}
+
+} // namespace vfio_shim::cli
