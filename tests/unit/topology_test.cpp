@@ -1,0 +1,154 @@
+#include "vfio_shim/topology.hpp"
+
+#include <gtest/gtest.h>
+
+#include "support/answer.hpp"
+#include "support/fake_sysfs.hpp"
+
+namespace vfio_shim::topology {
+namespace {
+
+using test::answer_of;
+using test::fails;
+using test::FakeSysfs;
+
+class TopologyTest : public testing::Test {
+protected:
+  FakeSysfs sysfs;
+
+  void add_vfio_device(const std::string &name, GroupId group, int cdev) {
+    sysfs.add_device(name, group, "vfio-pci");
+    sysfs.add_cdev(name, cdev);
+  }
+};
+
+class Scan : public TopologyTest {};
+
+TEST_F(Scan, FindsNothingWhereThereIsNoVfio) {
+  EXPECT_TRUE(scan(sysfs.roots()).empty());
+}
+
+TEST_F(Scan, FindsADeviceWithItsCdev) {
+  add_vfio_device("0000:00:03.0", GroupId{2}, 7);
+  const auto groups = scan(sysfs.roots());
+  ASSERT_EQ(groups.size(), 1U);
+  EXPECT_EQ(groups[0].id, GroupId{2});
+  ASSERT_EQ(groups[0].devices.size(), 1U);
+  EXPECT_EQ(groups[0].devices[0].name, "0000:00:03.0");
+  EXPECT_EQ(groups[0].devices[0].cdev, sysfs.root() / "dev/vfio/devices/vfio7");
+}
+
+TEST_F(Scan, OrdersGroupsByNumber) {
+  add_vfio_device("0000:00:03.0", GroupId{10}, 0);
+  add_vfio_device("0000:00:04.0", GroupId{9}, 1);
+  add_vfio_device("0000:00:05.0", GroupId{2}, 2);
+  const auto groups = scan(sysfs.roots());
+  ASSERT_EQ(groups.size(), 3U);
+  EXPECT_EQ(groups[0].id, GroupId{2});
+  EXPECT_EQ(groups[1].id, GroupId{9});
+  EXPECT_EQ(groups[2].id, GroupId{10});
+}
+
+TEST_F(Scan, OrdersTheDevicesOfAGroupByName) {
+  add_vfio_device("0000:01:02.0", GroupId{6}, 0);
+  add_vfio_device("0000:01:01.0", GroupId{6}, 1);
+  const auto groups = scan(sysfs.roots());
+  ASSERT_EQ(groups.size(), 1U);
+  ASSERT_EQ(groups[0].devices.size(), 2U);
+  EXPECT_EQ(groups[0].devices[0].name, "0000:01:01.0");
+  EXPECT_EQ(groups[0].devices[1].name, "0000:01:02.0");
+}
+
+TEST_F(Scan, LeavesOutDevicesWithoutACdev) {
+  add_vfio_device("0000:01:01.0", GroupId{6}, 0);
+  sysfs.add_device("0000:01:02.0", GroupId{6}, "vfio-pci");
+  sysfs.add_device("0000:00:03.0", GroupId{2}, "nvme");
+  const auto groups = scan(sysfs.roots());
+  ASSERT_EQ(groups.size(), 1U);
+  EXPECT_EQ(groups[0].devices.size(), 1U);
+}
+
+TEST_F(Scan, LeavesOutDevicesThatNoIommuTranslatesFor) {
+  sysfs.add_device_without_group("0000:00:03.0", "vfio-pci");
+  sysfs.add_cdev("0000:00:03.0", 0);
+  EXPECT_TRUE(scan(sysfs.roots()).empty());
+}
+
+TEST_F(Scan, LeavesOutGroupsThatAreNotNumbers) {
+  sysfs.add_device_without_group("mdev", "vfio-mdev");
+  sysfs.add_cdev("mdev", 0);
+  const auto link = sysfs.root() / "sys/devices/pci0/mdev/iommu_group";
+  for (const char *odd : {"noiommu-0", "7x", "-1", "", "99999999999"}) {
+    std::filesystem::remove(link);
+    std::filesystem::create_symlink(std::filesystem::path("../../../kernel/iommu_groups") / odd,
+                                    link);
+    EXPECT_TRUE(scan(sysfs.roots()).empty()) << odd;
+  }
+}
+
+TEST_F(Scan, ForgetsADeviceThatIsUnplugged) {
+  add_vfio_device("0000:00:03.0", GroupId{2}, 0);
+  ASSERT_EQ(scan(sysfs.roots()).size(), 1U);
+  sysfs.remove_cdev("0000:00:03.0", 0);
+  EXPECT_TRUE(scan(sysfs.roots()).empty());
+}
+
+class Find : public TopologyTest {};
+
+TEST_F(Find, FindsOneGroup) {
+  add_vfio_device("0000:00:03.0", GroupId{2}, 0);
+  add_vfio_device("0000:00:04.0", GroupId{3}, 1);
+  const auto group = find(GroupId{3}, sysfs.roots());
+  ASSERT_TRUE(group);
+  EXPECT_EQ(group->id, GroupId{3});
+  ASSERT_EQ(group->devices.size(), 1U);
+  EXPECT_EQ(group->devices[0].name, "0000:00:04.0");
+}
+
+TEST_F(Find, KnowsNoGroupWithoutACdev) {
+  sysfs.add_device("0000:00:03.0", GroupId{2}, "nvme");
+  EXPECT_EQ(answer_of(find(GroupId{2}, sysfs.roots())), fails(ENODEV));
+  EXPECT_EQ(answer_of(find(GroupId{77}, sysfs.roots())), fails(ENODEV));
+}
+
+class Viable : public TopologyTest {
+protected:
+  static constexpr GroupId group{6};
+
+  void SetUp() override { add_vfio_device("0000:01:01.0", group, 0); }
+};
+
+TEST_F(Viable, IsAGroupOfVfioDevicesOnly) {
+  EXPECT_TRUE(viable(group, sysfs.roots()));
+}
+
+TEST_F(Viable, IsAGroupWithADeviceThatHasNoDriver) {
+  sysfs.add_device("0000:01:02.0", group, "");
+  EXPECT_TRUE(viable(group, sysfs.roots()));
+}
+
+TEST_F(Viable, IsAGroupWithAPortOrAStub) {
+  sysfs.add_device("0000:00:07.0", group, "pcieport");
+  sysfs.add_device("0000:01:02.0", group, "pci-stub");
+  EXPECT_TRUE(viable(group, sysfs.roots()));
+}
+
+TEST_F(Viable, IsAGroupWithAVfioDriverOfAnotherName) {
+  sysfs.add_device("0000:01:02.0", group, "mlx5_vfio_pci");
+  sysfs.add_cdev("0000:01:02.0", 1);
+  EXPECT_TRUE(viable(group, sysfs.roots()));
+}
+
+TEST_F(Viable, IsNotAGroupWithADeviceThatTheHostUses) {
+  sysfs.add_device("0000:01:02.0", group, "e1000e");
+  EXPECT_FALSE(viable(group, sysfs.roots()));
+}
+
+TEST_F(Viable, DoesNotLookAtOtherGroups) {
+  sysfs.add_device("0000:00:03.0", GroupId{2}, "nvme");
+  EXPECT_TRUE(viable(group, sysfs.roots()));
+  EXPECT_FALSE(viable(GroupId{2}, sysfs.roots()));
+}
+
+} // namespace
+} // namespace vfio_shim::topology
