@@ -1,0 +1,238 @@
+/// @file
+/// What containers and groups tell the ledger: everything that is, once, and nothing that is not.
+
+#include <set>
+
+#include "support/machine_test.hpp"
+
+namespace vfio_shim::test {
+namespace {
+
+constexpr Bytes page{0x1000};
+
+/// Keeps what it is told, and fails the test if that makes no sense.
+class Books final : public Ledger {
+public:
+  struct ContainerRecord {
+    std::uint32_t type = 0;
+    std::map<Record, MappingEntry> mappings;
+  };
+  struct GroupRecord {
+    GroupId id;
+    Record container = 0;
+    std::map<Record, std::string> devices;
+  };
+
+  std::map<Record, ContainerRecord> containers;
+  std::map<Record, GroupRecord> groups;
+
+  std::size_t mappings() const {
+    std::size_t count = 0;
+    for (const auto &[record, container] : containers)
+      count += container.mappings.size();
+    return count;
+  }
+  std::size_t devices() const {
+    std::size_t count = 0;
+    for (const auto &[record, group] : groups)
+      count += group.devices.size();
+    return count;
+  }
+
+  Record container_opened(Pid client) override {
+    EXPECT_EQ(client, Pid{::getpid()});
+    containers[++last_];
+    return last_;
+  }
+  void iommu_set(Record container, std::uint32_t type) override {
+    EXPECT_TRUE(containers.contains(container));
+    containers[container].type = type;
+  }
+  void container_gone(Record container) override {
+    EXPECT_TRUE(containers[container].mappings.empty()) << "gone with its mappings";
+    for (const auto &[record, group] : groups)
+      EXPECT_NE(group.container, container) << "gone with a group";
+    EXPECT_EQ(containers.erase(container), 1U);
+  }
+
+  Record group_opened(GroupId group, Pid /*client*/) override {
+    groups[++last_].id = group;
+    return last_;
+  }
+  void group_moved(Record group, Record container) override {
+    EXPECT_TRUE(groups.contains(group));
+    EXPECT_TRUE(container == 0 || containers.contains(container));
+    groups[group].container = container;
+  }
+  void group_gone(Record group) override {
+    EXPECT_EQ(groups[group].container, 0U) << "gone with its container";
+    EXPECT_TRUE(groups[group].devices.empty()) << "gone with a device";
+    EXPECT_EQ(groups.erase(group), 1U);
+  }
+
+  Record device_opened(Record group, std::string_view name) override {
+    EXPECT_TRUE(groups.contains(group));
+    groups[group].devices.emplace(++last_, name);
+    return last_;
+  }
+  void device_gone(Record device) override {
+    std::size_t found = 0;
+    for (auto &[record, group] : groups)
+      found += group.devices.erase(device);
+    EXPECT_EQ(found, 1U);
+  }
+
+  Record mapped(Record container, const MappingEntry &entry) override {
+    EXPECT_TRUE(containers.contains(container));
+    containers[container].mappings.emplace(++last_, entry);
+    return last_;
+  }
+  void unmapped(Record container, Record mapping) override {
+    EXPECT_EQ(containers[container].mappings.erase(mapping), 1U);
+  }
+
+private:
+  Record last_ = 0;
+};
+
+/// Before the machine in a fixture: containers write in the books to their end.
+struct WithBooks {
+  Books books;
+};
+
+class Bookkeeping : protected WithBooks, public MachineTest {
+protected:
+  Bookkeeping() : MachineTest(&books) {}
+
+  const Books::ContainerRecord &the_container() { return books.containers.begin()->second; }
+  const Books::GroupRecord &the_group() { return books.groups.begin()->second; }
+};
+
+TEST_F(Bookkeeping, FollowsAContainer) {
+  ContainerFile container = program.open_container();
+  EXPECT_EQ(books.containers.size(), 1U);
+  container.close();
+  EXPECT_TRUE(books.containers.empty());
+}
+
+TEST_F(Bookkeeping, FollowsAGroup) {
+  ContainerFile container = program.open_container();
+  GroupFile group = program.open_group(first_group);
+  EXPECT_EQ(the_group().id, first_group);
+  EXPECT_EQ(the_group().container, 0U);
+  ASSERT_EQ(group.set_container(container), succeeds);
+  EXPECT_NE(the_group().container, 0U);
+  ASSERT_EQ(group.unset_container(), succeeds);
+  EXPECT_EQ(the_group().container, 0U);
+  group.close();
+  EXPECT_TRUE(books.groups.empty());
+}
+
+TEST_F(Bookkeeping, DoesNotMoveAGroupThatCannotJoin) {
+  ContainerFile container = program.open_container();
+  GroupFile group = program.open_group(first_group);
+  machine.fail_next("claim", EPERM);
+  ASSERT_EQ(group.set_container(container), fails(EPERM));
+  EXPECT_EQ(the_group().container, 0U);
+}
+
+TEST_F(Bookkeeping, FollowsTheIommu) {
+  ContainerFile container = program.open_container();
+  GroupFile group = program.open_group(first_group);
+  ASSERT_EQ(group.set_container(container), succeeds);
+  EXPECT_EQ(the_container().type, 0U);
+  machine.fail_next("attach_claimed", EIO);
+  ASSERT_EQ(container.set_iommu(), fails(EIO));
+  EXPECT_EQ(the_container().type, 0U);
+  ASSERT_EQ(container.set_iommu(), succeeds);
+  EXPECT_EQ(the_container().type, static_cast<std::uint32_t>(VFIO_TYPE1v2_IOMMU));
+  ASSERT_EQ(group.unset_container(), succeeds);
+  EXPECT_EQ(the_container().type, 0U);
+}
+
+TEST_F(Bookkeeping, FollowsMappings) {
+  ContainerFile container = program.open_container();
+  const GroupFile group = program.open_group_in(first_group, container);
+  ASSERT_EQ(container.map(Iova{0x3000}, some_memory, Bytes{0x2000}, VFIO_DMA_MAP_FLAG_READ),
+            succeeds);
+  ASSERT_EQ(books.mappings(), 1U);
+  const MappingEntry &entry = the_container().mappings.begin()->second;
+  EXPECT_EQ(entry.iova, Iova{0x3000});
+  EXPECT_EQ(entry.vaddr, some_memory);
+  EXPECT_EQ(entry.size, Bytes{0x2000});
+  EXPECT_EQ(entry.access, (Access{.read = true, .write = false}));
+
+  ASSERT_EQ(container.map(Iova{0x8000}, some_memory, page), succeeds);
+  ASSERT_EQ(container.unmap(Iova{0x3000}, Bytes{0x2000}), answers(0x2000));
+  ASSERT_EQ(books.mappings(), 1U);
+  EXPECT_EQ(the_container().mappings.begin()->second.iova, Iova{0x8000});
+}
+
+TEST_F(Bookkeeping, KnowsNothingOfWhatFailed) {
+  ContainerFile container = program.open_container();
+  const GroupFile group = program.open_group_in(first_group, container);
+  machine.fail_next("map", ENOMEM);
+  ASSERT_EQ(container.map(Iova{0x3000}, some_memory, page), fails(ENOMEM));
+  EXPECT_EQ(books.mappings(), 0U);
+  ASSERT_EQ(container.map(Iova{0x3000}, some_memory, page), succeeds);
+  machine.fail_next("unmap", EIO);
+  ASSERT_EQ(container.unmap_all(), fails(EIO));
+  EXPECT_EQ(books.mappings(), 1U);
+}
+
+TEST_F(Bookkeeping, EndsTheMappingsWithTheLastGroup) {
+  ContainerFile container = program.open_container();
+  GroupFile group = program.open_group_in(first_group, container);
+  ASSERT_EQ(container.map(Iova{0x3000}, some_memory, page), succeeds);
+  ASSERT_EQ(container.map(Iova{0x8000}, some_memory, page), succeeds);
+  group.close();
+  EXPECT_EQ(books.mappings(), 0U);
+}
+
+TEST_F(Bookkeeping, FollowsADevice) {
+  ContainerFile container = program.open_container();
+  GroupFile group = program.open_group_in(first_group, container);
+  {
+    const Fd device = group.device(first_device);
+    ASSERT_EQ(books.devices(), 1U);
+    EXPECT_EQ(the_group().devices.begin()->second, first_device);
+  }
+  machine.close_at_client(first_device);
+  EXPECT_FALSE(group.group().device_open());
+  EXPECT_EQ(books.devices(), 0U) << "noticed when asked";
+}
+
+TEST_F(Bookkeeping, KnowsADeviceOnceHoweverOftenItIsOpen) {
+  ContainerFile container = program.open_container();
+  GroupFile group = program.open_group_in(first_group, container);
+  const Fd device = group.device(first_device);
+  const Fd again = group.device(first_device);
+  EXPECT_EQ(books.devices(), 1U);
+}
+
+TEST_F(Bookkeeping, ForgetsOneDeviceOfAGroupWhileAnotherIsOpen) {
+  ContainerFile container = program.open_container();
+  GroupFile group = program.open_group_in(pair_group, container);
+  const Fd kept = group.device(pair_device_b);
+  { const Fd closed = group.device(pair_device_a); }
+  machine.close_at_client(pair_device_a);
+  EXPECT_TRUE(group.group().device_open());
+  EXPECT_EQ(books.devices(), 1U);
+}
+
+TEST_F(Bookkeeping, IsEmptyInTheEndWhateverIsClosedFirst) {
+  {
+    ContainerFile container = program.open_container();
+    const GroupFile one = program.open_group_in(first_group, container);
+    GroupFile other = program.open_group(second_group);
+    ASSERT_EQ(other.set_container(container), succeeds);
+    ASSERT_EQ(container.map(Iova{0x3000}, some_memory, page), succeeds);
+    const Fd device = other.device(second_device);
+    container.close();
+  }
+  EXPECT_TRUE(books.containers.empty());
+  EXPECT_TRUE(books.groups.empty());
+}
+
+} // namespace
+} // namespace vfio_shim::test
