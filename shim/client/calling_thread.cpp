@@ -111,11 +111,7 @@ Result<void> CallingThread::ioctl_in_client(const Fd &file, unsigned long comman
 
 Result<std::vector<MemoryPart>> CallingThread::memory_parts(ClientAddr start, Bytes size,
                                                             Access access) {
-  if (!bound_by_memlock_limit())
-    return divide_by_backing(thread_, start, size, access);
-  std::vector<MemoryPart> whole;
-  whole.push_back({.start = start, .size = size, .by_file = {}});
-  return whole;
+  return divide_by_backing(thread_, start, size, access, !bound_by_memlock_limit());
 }
 
 Result<Fd> CallingThread::copy_of(ClientFd number) {

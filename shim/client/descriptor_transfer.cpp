@@ -114,6 +114,9 @@ Result<Fd> copy_descriptor(const Fd &process, ClientFd number) {
   Fd copy{static_cast<int>(::syscall(SYS_pidfd_getfd, process.get(), number.value, 0U))};
   if (!copy)
     return fail_errno("pidfd_getfd");
+  // Only a name for a file: the kernel's ioctls do not take it either.
+  if ((::fcntl(copy.get(), F_GETFL) & O_PATH) != 0)
+    return fail(EBADF, "an O_PATH descriptor");
   return copy;
 }
 

@@ -73,7 +73,8 @@ FilePart file_behind(Tid thread, const Fd &maps, const abi::ProcmapQuery &vma, s
 
 } // namespace
 
-std::vector<MemoryPart> divide_by_backing(Tid thread, ClientAddr start, Bytes size, Access access) {
+Result<std::vector<MemoryPart>> divide_by_backing(Tid thread, ClientAddr start, Bytes size,
+                                                  Access access, bool by_file) {
   std::vector<MemoryPart> parts;
   const std::uint64_t end = start.value + size.value;
   if (end < start.value) { // Up to the very top: no user memory.
@@ -87,10 +88,12 @@ std::vector<MemoryPart> divide_by_backing(Tid thread, ClientAddr start, Bytes si
     const auto vma = find_vma(maps, at);
     if (!vma)
       break;
+    if (!access.write && (vma->vma_flags & abi::procmap_vma_readable) == 0)
+      return fail(EFAULT, fmt::format("client memory at {:#x} is not readable", at));
     const std::uint64_t part_end = std::min(end, vma->vma_end);
-    MemoryPart part{.start = ClientAddr{at},
-                    .size = Bytes{part_end - at},
-                    .by_file = file_behind(thread, maps, *vma, at, part_end, access)};
+    MemoryPart part{.start = ClientAddr{at}, .size = Bytes{part_end - at}, .by_file = {}};
+    if (by_file)
+      part.by_file = file_behind(thread, maps, *vma, at, part_end, access);
     // Neighbours that must be pinned by address are pinned in one go.
     if (!part.by_file.file && !parts.empty() && !parts.back().by_file.file)
       parts.back().size = parts.back().size + part.size;

@@ -17,6 +17,11 @@ namespace vfio_shim::client {
 /// Safe against a client that changes its mappings meanwhile: a file is given only if, *after* it
 /// was opened, the client still had just this file mapped there with those permissions. Needs
 /// PROCMAP_QUERY (Linux 6.11); without it everything is "the rest".
-std::vector<MemoryPart> divide_by_backing(Tid thread, ClientAddr start, Bytes size, Access access);
+///
+/// @param by_file Whether files may be given at all.
+/// @return EFAULT: memory that the client itself may not read is to be read by a device. Fast
+///         pinning would not notice.
+Result<std::vector<MemoryPart>> divide_by_backing(Tid thread, ClientAddr start, Bytes size,
+                                                  Access access, bool by_file);
 
 } // namespace vfio_shim::client
