@@ -17,7 +17,7 @@ namespace vfio_shim::cli {
 
 namespace {
 
-using nlohmann::json;
+using json = nlohmann::ordered_json;
 using observe::LedgerReader;
 
 /// A ledger that is there, or must be, and cannot be read.

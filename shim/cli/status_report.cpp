@@ -17,7 +17,7 @@ namespace vfio_shim::cli {
 
 namespace {
 
-using nlohmann::json;
+using json = nlohmann::ordered_json;
 using observe::Snapshot;
 using observe::Time;
 using Mappings = observe::LedgerReader::Mappings;

@@ -73,7 +73,8 @@ std::string status_text(const DaemonStatus &daemon, observe::Time now);
 ///   shown "records_torn": 0                          // left half-written by a daemon that died
 /// }
 /// @endcode
-nlohmann::json status_json(const DaemonStatus &daemon, observe::LedgerReader::Mappings mappings);
+nlohmann::ordered_json status_json(const DaemonStatus &daemon,
+                                   observe::LedgerReader::Mappings mappings);
 
 /// "256.5 MiB"; "4 KiB": a fraction only where there is one.
 std::string human_bytes(Bytes bytes);

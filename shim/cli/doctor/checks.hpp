@@ -1,0 +1,38 @@
+/// @file
+/// What `vfio-shim doctor` looks at. Each check looks at one thing of the given machine, and at
+/// nothing else.
+#pragma once
+
+#include "cli/doctor/finding.hpp"
+#include "cli/doctor/machine.hpp"
+
+#include <string>
+#include <vector>
+
+namespace vfio_shim::cli::doctor {
+
+Finding check_privileges(const Machine &machine);
+Finding check_kernel(const Machine &machine);
+Finding check_cuse(const Machine &machine);
+Finding check_iommufd(const Machine &machine);
+Finding check_iommu(const Machine &machine);
+Finding check_interrupt_remapping(const Machine &machine);
+Finding check_cdev(const Machine &machine);
+Finding check_devices(const Machine &machine);
+/// Whether all groups that would get a node can be used.
+Finding check_viability(const Machine &machine);
+/// @param prefix The one that is to be served; "": the default.
+Finding check_nodes(const Machine &machine, const std::string &prefix);
+Finding check_client_memory(const Machine &machine);
+Finding check_borrowing(const Machine &machine);
+Finding check_filtered_clients(const Machine &machine);
+Finding check_map_file(const Machine &machine);
+Finding check_bar_mapping(const Machine &machine);
+Finding check_ledger(const Machine &machine);
+Finding check_limits(const Machine &machine);
+Finding check_daemon(const Machine &machine, const std::string &prefix);
+
+/// All of them, in an order to mend things in.
+std::vector<Finding> examine(const Machine &machine, const std::string &prefix);
+
+} // namespace vfio_shim::cli::doctor
