@@ -48,7 +48,12 @@ command_of() {
 
 check() {
     case $1 in
-    qemu-*) "$here/drive" verify "$out/nvme.img" "${write_at[$1]}" "$out/$1.serial" ;;
+    qemu-*)
+        local failed=''
+        "$here/drive" verify "$out/nvme.img" "${write_at[$1]}" "$out/$1.serial" || failed=yes
+        check_warnings "$out/$1.warnings" || failed=yes
+        [[ ! $failed ]]
+        ;;
     dpdk-*)
         local frames
         frames=$("$here/frames-in-capture" "$out/net.pcap" "${length[$1]}" 02:00:00:00:00:01 198.18.0.1 198.18.0.2 "$port")
@@ -56,6 +61,21 @@ check() {
         ((frames == 1024))
         ;;
     esac
+}
+
+# On type1 QEMU says nothing at all. What it says elsewhere is written down, with the reason, in expected-warnings/PROVIDER.
+check_warnings() {
+    local expected=$here/expected-warnings/${provider%-run} warning failed=''
+    [[ -e $expected ]] || expected=/dev/null
+    while IFS= read -r warning; do
+        if grep -qxFe "$warning" "$expected"; then
+            echo "QEMU warned, as expected: $warning"
+        else
+            echo "WRONG: QEMU warned: $warning"
+            failed=yes
+        fi
+    done <"$1"
+    [[ ! $failed ]]
 }
 
 bzimage=$("$top/vm/kernel" cdev)
@@ -75,8 +95,8 @@ for program in "${programs[@]}"; do
     job+="echo '== $program'; $(printf '%q ' "${command[@]}") && touch $(printf %q "$out/$program.ended-well")"$'\n'
 done
 machine=0
-"$top/tools/vm" --kernel "$kernel" --hugepages 64 --timeout 300 --env VFIO_SHIM \
-    --nvme "$out/nvme.img" --pcap "$out/net.pcap" --log "$out/console" --out "$out" -- bash -c "$job"$'\ntrue' || machine=$?
+"$top/tools/vm" --kernel "$kernel" --hugepages 64 --timeout 380 --env VFIO_SHIM_BIN \
+    --nvme "$out/nvme.img" --pcap "$out/net.pcap" --log "$out/console" --out "$out" -- bash -c "$job dmesg >$(printf %q "$out/dmesg")" || machine=$?
 
 echo "== seen from outside"
 failed=()
@@ -89,6 +109,7 @@ for program in "${programs[@]}"; do
     fi
 done
 ((machine == 0)) || failed+=("the machine (tools/vm: $machine)")
+if grep -E 'WARNING: |BUG: |Oops|refcount_t|INFO: task .* blocked' "$out/dmesg"; then failed+=("the kernel"); fi
 if ((${#failed[@]})); then
     say "provider $provider, kernel $kernel: FAILED: $(IFS=,; echo "${failed[*]}"); logs in $out"
     exit 1
