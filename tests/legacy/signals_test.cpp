@@ -93,11 +93,11 @@ TEST_P(Signals, AlarmsDisturbNoCall) {
   run_in_child([&] {
     install_handlers();
     start_alarm_storm(1ms);
-    const auto end = std::chrono::steady_clock::now() + 500ms;
-    while (std::chrono::steady_clock::now() < end && !HasFailure())
+    const auto give_up = std::chrono::steady_clock::now() + 15s;
+    while (seen.alarms < 200 && std::chrono::steady_clock::now() < give_up && !HasFailure())
       map_and_unmap();
     stop_alarm_storm();
-    EXPECT_GT(seen.alarms, 50);
+    EXPECT_GE(seen.alarms, 200);
   });
 }
 

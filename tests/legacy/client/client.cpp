@@ -12,16 +12,9 @@ Device join(const Container &container, const Group &group, const PciDevice &dev
 
 } // namespace
 
-Client::Client(const Provider &provider, const PciDevice &device, IommuType type)
-    : Client{provider, Group{provider, device.group}, device, type} {}
-
-Client Client::after_a_kill(const Provider &provider, const PciDevice &device) {
-  return {provider, Group::open_when_free(provider, device.group), device, IommuType::Type1v2};
-}
-
-Client::Client(const Provider &provider, Group opened, const PciDevice &device_, IommuType type)
+Client::Client(const Provider &provider, const PciDevice &device_, IommuType type)
     : container{provider},
-      group{std::move(opened)},
+      group{provider, device_.group},
       device{join(container, group, device_, type)} {}
 
 } // namespace legacy

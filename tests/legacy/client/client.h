@@ -14,16 +14,9 @@ struct Client {
   /// Throws std::system_error naming the step that failed.
   Client(const Provider &provider, const PciDevice &device, IommuType type = IommuType::Type1v2);
 
-  /// As the constructor, but waits for a group whose last client was killed; see
-  /// Group::open_when_free().
-  static Client after_a_kill(const Provider &provider, const PciDevice &device);
-
   Container container;
   Group group;
   Device device;
-
-private:
-  Client(const Provider &provider, Group group, const PciDevice &device, IommuType type);
 };
 
 } // namespace legacy

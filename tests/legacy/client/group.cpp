@@ -1,27 +1,15 @@
 #include "group.h"
 
-#include <cerrno>
-#include <thread>
-
 #include <fcntl.h>
 #include <linux/vfio.h>
 
 namespace legacy {
-
-using namespace std::chrono_literals;
 
 Group::Group(const Provider &provider, GroupId id)
     : fd_{Fd::open(provider.group_path(id), O_RDWR)} {}
 
 Answer Group::try_open(const Provider &provider, GroupId id) {
   return Fd::try_open(provider.group_path(id), O_RDWR);
-}
-
-Group Group::open_when_free(const Provider &provider, GroupId id) {
-  const auto give_up = std::chrono::steady_clock::now() + provider.settles_within;
-  while (try_open(provider, id) == fails(EBUSY) && std::chrono::steady_clock::now() < give_up)
-    std::this_thread::sleep_for(5ms);
-  return Group{provider, id};
 }
 
 Answer Group::status() const {

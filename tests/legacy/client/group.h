@@ -17,9 +17,6 @@ public:
 
   /// Opens the group's node and closes it at once: succeeds, or the errno of open().
   static Answer try_open(const Provider &provider, GroupId id);
-  /// As the constructor, but keeps trying while the group is busy, for as long as the provider is
-  /// allowed to need after a client was killed.
-  static Group open_when_free(const Provider &provider, GroupId id);
 
   const Fd &fd() const { return fd_; }
   void close() { fd_.close(); }
@@ -36,8 +33,6 @@ public:
   Answer try_device(const std::string &name) const;
 
 private:
-  explicit Group(Fd fd) : fd_{std::move(fd)} {}
-
   Fd fd_;
 };
 

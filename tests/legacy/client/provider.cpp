@@ -14,8 +14,6 @@
 namespace legacy {
 namespace {
 
-using namespace std::chrono_literals;
-
 // The kernel's own container node is a misc device with a number of its own.
 constexpr unsigned misc_major = 10;
 constexpr unsigned vfio_minor = 196;
@@ -103,10 +101,9 @@ std::vector<Provider> known_providers(const ProviderSelection &selection) {
   const std::string prefix =
       selection.shim_prefix.empty() ? default_shim_prefix() : selection.shim_prefix;
   return {
-      {providers::type1, "/dev/vfio/vfio", "/dev/vfio", "the kernel's vfio_iommu_type1", 0ms},
-      {providers::kernel_compat, "/dev/iommu", "/dev/vfio", "the kernel's iommufd vfio_compat",
-       0ms},
-      {providers::shim, prefix + "/vfio", prefix, "vfio-shim, through CUSE", 2000ms},
+      {providers::type1, "/dev/vfio/vfio", "/dev/vfio", "the kernel's vfio_iommu_type1"},
+      {providers::kernel_compat, "/dev/iommu", "/dev/vfio", "the kernel's iommufd vfio_compat"},
+      {providers::shim, prefix + "/vfio", prefix, "vfio-shim, through CUSE"},
   };
 }
 

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <chrono>
 #include <iosfwd>
 #include <optional>
 #include <string>
@@ -20,8 +19,6 @@ struct Provider {
   std::string groups;
   /// What serves it, in words.
   std::string notes;
-  /// How long a group may stay busy after its client was killed. type1: not at all.
-  std::chrono::milliseconds settles_within{0};
 
   std::string group_path(GroupId group) const;
   /// The name as part of a C++ identifier: "kernel_compat".

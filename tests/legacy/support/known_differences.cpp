@@ -81,6 +81,8 @@ constexpr std::array differences{
                "a TYPE1 container uses small pages only, so that mappings can be cut anywhere"},
 
     // --- shim: type1's behaviour is the goal; each line here needs a reason why it cannot be had.
+    Difference{Behaviour::UpdateVaddrExtension, shim, answers(0),
+               "VFIO_UPDATE_VADDR is not there yet; to announce it would be worse (issue 3)"},
     Difference{Behaviour::TracedClientMaps, shim, fails(EBUSY),
                "private memory is pinned by the client's own thread, which has a tracer already"},
 };
