@@ -6,6 +6,7 @@
 
 #include <functional>
 #include <string>
+#include <vector>
 
 namespace vfio_shim::cli {
 
@@ -17,6 +18,8 @@ inline constexpr int exit_usage = 2;   ///< The command line itself is wrong.
 /// The parser, and what the given subcommand does.
 struct CommandLine {
   CLI::App app;
+  /// What follows `--`, untouched: CLI11 would take "[ -e x ]" for a list.
+  std::vector<std::string> after_dashes;
   std::function<int()> chosen; ///< Set by the subcommand that was given; returns the exit status.
 };
 

@@ -3,8 +3,10 @@
 #include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <exception>
 #include <iostream>
+#include <string_view>
 
 namespace {
 
@@ -27,8 +29,11 @@ int run_command_line(int argc, char **argv) {
   add_run(line);
   add_status(line);
   add_doctor(line);
+  const auto dashes = std::find(argv, argv + argc, std::string_view("--"));
+  if (dashes != argv + argc)
+    line.after_dashes.assign(dashes + 1, argv + argc);
   try {
-    line.app.parse(argc, argv);
+    line.app.parse(static_cast<int>(dashes - argv), argv);
   } catch (const CLI::ParseError &error) {
     return line.app.exit(error) == 0 ? exit_ok : exit_usage;
   }

@@ -36,8 +36,10 @@ struct RunOptions {
   std::vector<std::string> command;
 };
 
+/// @param error Nothing to say (`where` is empty): somebody has said it already.
 int complain(const Error &error) {
-  spdlog::error("{}", error.where);
+  if (!error.where.empty())
+    spdlog::error("{}", error.where);
   return exit_failure;
 }
 
@@ -71,7 +73,7 @@ public:
     if (::read(ready_reader.get(), &byte, 1) != 1) {
       ::waitpid(daemon.pid_, nullptr, 0);
       daemon.pid_ = 0;
-      return fail(ENODEV, "no daemon serves, and none could be started");
+      return fail(ENODEV, "");
     }
     return daemon;
   }
@@ -211,7 +213,8 @@ int run(const RunOptions &options) {
 void add_run(CommandLine &line) {
   auto options = std::make_shared<RunOptions>();
   auto *command = line.app.add_subcommand(
-      "run", "Run a command that sees the shim's nodes at /dev/vfio; starts a daemon if none serves");
+      "run", "Run a command that sees the shim's nodes at /dev/vfio; starts a daemon if none serves\n"
+             "  vfio-shim run [OPTIONS] -- COMMAND [ARGUMENT...]");
   auto *prefix = command->add_option("--prefix", options->prefix,
                                      "Use the daemon that serves this directory below /dev");
   command
@@ -225,10 +228,12 @@ void add_run(CommandLine &line) {
   command->add_option("--log-level", options->log_level, "What a daemon of its own logs to stderr")
       ->check(CLI::IsMember({"debug", "info", "warning", "error"}))
       ->capture_default_str();
-  command->add_option("command", options->command, "The command and its arguments, after --")
-      ->required();
-  command->positionals_at_end();
-  command->callback([&line, options] { line.chosen = [options] { return run(*options); }; });
+  command->callback([&line, options] {
+    if (line.after_dashes.empty())
+      throw CLI::RequiredError("-- COMMAND");
+    options->command = line.after_dashes;
+    line.chosen = [options] { return run(*options); };
+  });
 }
 
 } // namespace vfio_shim::cli

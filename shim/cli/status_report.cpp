@@ -117,11 +117,12 @@ std::string head_text(const Snapshot::Daemon &daemon, Time now) {
   const std::string since = fmt::format(
       "{:%Y-%m-%d %H:%M:%S}", fmt::localtime(std::chrono::system_clock::to_time_t(daemon.since)));
   if (daemon.alive)
-    return fmt::format("vfio-shim (pid {}) serves /dev/{} since {}, {}\n", daemon.pid.value,
+    return fmt::format("vfio-shim (pid {}) serves /dev/{}, since {} ({})\n", daemon.pid.value,
                        printable(daemon.prefix), since, age(daemon.since, now));
-  return fmt::format("vfio-shim (pid {}), which served /dev/{} since {}, is dead and has left this "
-                     "(its next start clears it away):\n",
-                     daemon.pid.value, printable(daemon.prefix), since);
+  return fmt::format(
+      "vfio-shim (pid {}), which served /dev/{} since {}, is dead. It has left this, "
+      "until a new one starts there:\n",
+      daemon.pid.value, printable(daemon.prefix), since);
 }
 
 std::string nodes_text(const Nodes &nodes) {

@@ -120,6 +120,11 @@ Result<std::unique_ptr<SharedLedger>> SharedLedger::create(std::string_view pref
   }
 }
 
+void SharedLedger::remove_left_behind(std::string_view prefix) {
+  if (!in_use(prefix))
+    ipc::shared_memory_object::remove(layout::region_name(prefix).c_str());
+}
+
 SharedLedger::SharedLedger(std::string name, ipc::shared_memory_object memory,
                            ipc::mapped_region region)
     : name_(std::move(name)),

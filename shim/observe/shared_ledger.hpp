@@ -46,6 +46,9 @@ public:
   static Result<std::unique_ptr<SharedLedger>>
   create(std::string_view prefix, LedgerCapacity capacity = {}, mode_t mode = 0600);
 
+  /// Removes what a dead daemon has left. Does nothing if there is nothing or the daemon lives.
+  static void remove_left_behind(std::string_view prefix);
+
   SharedLedger(const SharedLedger &) = delete;
   SharedLedger &operator=(const SharedLedger &) = delete;
   /// Removes the region.
