@@ -372,6 +372,21 @@ TEST_F(LedgerTest, OfADeadDaemonCanBeReadAndReplaced) {
   EXPECT_TRUE(snapshot().containers.empty());
 }
 
+TEST_F(LedgerTest, IsClearedAwayOnlyIfItsDaemonIsDead) {
+  create();
+  SharedLedger::remove_left_behind(prefix);
+  EXPECT_TRUE(snapshot().daemon.alive);
+  ledger.reset();
+  ASSERT_EQ(in_child([&] {
+              auto left = SharedLedger::create(prefix);
+              return left && left->release() != nullptr ? 0 : 1;
+            }),
+            0);
+  SharedLedger::remove_left_behind(prefix);
+  EXPECT_EQ(answer_of(LedgerReader::open(prefix)), fails(ENOENT));
+  SharedLedger::remove_left_behind(prefix);
+}
+
 TEST_F(LedgerTest, IsNotTakenAwayByAForkedChild) {
   create();
   ASSERT_EQ(in_child([&] {
