@@ -1,5 +1,6 @@
 #include "container.h"
 
+#include <array>
 #include <cstddef>
 #include <cstring>
 #include <ostream>
@@ -55,6 +56,23 @@ void read_capability(IommuInfo &info, const std::vector<std::byte> &buffer,
   default:
     throw std::runtime_error{"GET_INFO: unknown capability " + std::to_string(capability.id)};
   }
+}
+
+vfio_bitmap bitmap_argument(std::span<std::uint64_t> bitmap, Bytes page_size) {
+  vfio_bitmap argument{};
+  argument.pgsize = page_size.count;
+  argument.size = bitmap.size_bytes();
+  argument.data = reinterpret_cast<__u64 *>(bitmap.data());
+  return argument;
+}
+
+/// One argument after the other, as ioctls with a variable tail take them.
+template <typename Head, typename Tail>
+std::array<std::byte, sizeof(Head) + sizeof(Tail)> joined(const Head &head, const Tail &tail) {
+  std::array<std::byte, sizeof(Head) + sizeof(Tail)> both;
+  std::memcpy(both.data(), &head, sizeof(Head));
+  std::memcpy(both.data() + sizeof(Head), &tail, sizeof(Tail));
+  return both;
 }
 
 } // namespace
@@ -132,6 +150,45 @@ Answer Container::unmap(Iova iova, Bytes size, std::uint32_t flags) const {
 
 Answer Container::unmap_all() const {
   return unmap({0}, {0}, VFIO_DMA_UNMAP_FLAG_ALL);
+}
+
+Answer Container::dirty_pages(std::uint32_t flags) const {
+  vfio_iommu_type1_dirty_bitmap request{};
+  request.argsz = sizeof(request);
+  request.flags = flags;
+  return fd_.ioctl(VFIO_IOMMU_DIRTY_PAGES, &request);
+}
+
+Answer Container::dirty_bitmap(Iova iova, Bytes size, std::span<std::uint64_t> bitmap,
+                               Bytes page_size) const {
+  vfio_iommu_type1_dirty_bitmap head{};
+  vfio_iommu_type1_dirty_bitmap_get range{};
+  head.argsz = sizeof(head) + sizeof(range);
+  head.flags = VFIO_IOMMU_DIRTY_PAGES_FLAG_GET_BITMAP;
+  range.iova = iova.address;
+  range.size = size.count;
+  range.bitmap = bitmap_argument(bitmap, page_size);
+  return fd_.ioctl(VFIO_IOMMU_DIRTY_PAGES, joined(head, range).data());
+}
+
+Answer Container::unmap_with_dirty_bitmap(Iova iova, Bytes size, std::span<std::uint64_t> bitmap,
+                                          Bytes page_size) const {
+  auto head = unmap_request(iova, size, VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP);
+  head.argsz = sizeof(head) + sizeof(vfio_bitmap);
+  auto request = joined(head, bitmap_argument(bitmap, page_size));
+  const Answer answer = fd_.ioctl(VFIO_IOMMU_UNMAP_DMA, request.data());
+  std::memcpy(&head, request.data(), sizeof(head));
+  return answer == succeeds ? unmaps({head.size}) : answer;
+}
+
+Answer Container::invalidate_vaddr(Iova iova, Bytes size) const {
+  return unmap(iova, size, VFIO_DMA_UNMAP_FLAG_VADDR);
+}
+
+Answer Container::update_vaddr(Iova iova, const void *vaddr, Bytes size) const {
+  auto request = map_request(iova, vaddr, size, Access::None);
+  request.flags = VFIO_DMA_MAP_FLAG_VADDR;
+  return fd_.ioctl(VFIO_IOMMU_MAP_DMA, &request);
 }
 
 vfio_iommu_type1_dma_map map_request(Iova iova, const void *vaddr, Bytes size, Access access) {

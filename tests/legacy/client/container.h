@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include <linux/vfio.h>
@@ -93,6 +94,22 @@ public:
   Answer unmap(Iova iova, Bytes size, std::uint32_t flags = 0) const;
   /// VFIO_IOMMU_UNMAP_DMA with VFIO_DMA_UNMAP_FLAG_ALL: answers the number of bytes unmapped.
   Answer unmap_all() const;
+
+  /// VFIO_IOMMU_DIRTY_PAGES with START or STOP, or whatever `flags` say.
+  Answer dirty_pages(std::uint32_t flags) const;
+  /// VFIO_IOMMU_DIRTY_PAGES with GET_BITMAP of [iova, iova + size): one bit for each `page_size`
+  /// bytes, in whole u64.
+  Answer dirty_bitmap(Iova iova, Bytes size, std::span<std::uint64_t> bitmap,
+                      Bytes page_size = page) const;
+  /// As unmap(), getting the dirty bitmap of what is unmapped.
+  Answer unmap_with_dirty_bitmap(Iova iova, Bytes size, std::span<std::uint64_t> bitmap,
+                                 Bytes page_size = page) const;
+
+  /// VFIO_DMA_UNMAP_FLAG_VADDR: the mappings in the range stay, their addresses in the client
+  /// become invalid. Answers the number of bytes that are concerned.
+  Answer invalidate_vaddr(Iova iova, Bytes size) const;
+  /// VFIO_DMA_MAP_FLAG_VADDR: gives an invalidated mapping a new address in the client.
+  Answer update_vaddr(Iova iova, const void *vaddr, Bytes size) const;
 
 private:
   Fd fd_;

@@ -69,6 +69,13 @@ std::vector<PciDevice> edus_sharing_a_group() {
   return edus;
 }
 
+PciDevice ivshmem() {
+  for (const PciDevice &device : vfio_devices())
+    if (device.is_ivshmem())
+      return device;
+  throw std::runtime_error{"needs an ivshmem device bound to vfio-pci: tools/vm-bind 0000:00:05.0"};
+}
+
 PciDevice at(const std::string &address) {
   for (const PciDevice &device : vfio_devices())
     if (device.address == address)

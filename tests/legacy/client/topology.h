@@ -19,6 +19,7 @@ struct PciDevice {
 
   bool shares_group() const { return group_members.size() > 1; }
   bool is_edu() const { return vendor == 0x1234 && device == 0x11e8; }
+  bool is_ivshmem() const { return vendor == 0x1af4 && device == 0x1110; }
 };
 
 /// What the test machine offers. Read from sysfs at each call, sorted by address.
@@ -33,6 +34,9 @@ std::vector<PciDevice> lone_edus(std::size_t at_least);
 
 /// The two edu devices that share one group; throws as above when there are none.
 std::vector<PciDevice> edus_sharing_a_group();
+
+/// The ivshmem device, whose BAR 2 is memory. Throws as above when there is none.
+PciDevice ivshmem();
 
 /// The device bound to vfio-pci at `address`. Throws std::runtime_error when there is none.
 PciDevice at(const std::string &address);

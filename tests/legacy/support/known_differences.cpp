@@ -80,9 +80,19 @@ constexpr std::array differences{
     Difference{Behaviour::V1CutsMappings, kernel_compat, see_tests,
                "a TYPE1 container uses small pages only, so that mappings can be cut anywhere"},
 
+    Difference{Behaviour::DirtyTracking, kernel_compat, fails(ENOTTY),
+               "left to iommufd's own interface"},
+    Difference{Behaviour::UpdateVaddr, kernel_compat, fails(EINVAL),
+               "VFIO_UPDATE_VADDR is left out for good, so its flags are unknown"},
+    Difference{Behaviour::PeerToPeer, kernel_compat, fails(EFAULT),
+               "memory is mapped that has pages to pin; BARs have none"},
+
     // --- shim: type1's behaviour is the goal; each line here needs a reason why it cannot be had.
     Difference{Behaviour::UpdateVaddrExtension, shim, answers(0),
                "VFIO_UPDATE_VADDR is not there yet; to announce it would be worse (issue 3)"},
+    Difference{Behaviour::UpdateVaddr, shim, fails(EINVAL), "not there yet (issue 3)"},
+    Difference{Behaviour::DirtyTracking, shim, fails(ENOTTY), "not there yet (issue 3)"},
+    Difference{Behaviour::PeerToPeer, shim, fails(EFAULT), "not there yet (issue 3)"},
     Difference{Behaviour::TracedClientMaps, shim, fails(EBUSY),
                "private memory is pinned by the client's own thread, which has a tracer already"},
 };

@@ -18,6 +18,12 @@ void set_providers_under_test(std::vector<Provider> providers) {
   the_providers() = std::move(providers);
 }
 
+std::vector<Provider> providers_like_type1_in(Behaviour behaviour) {
+  std::vector<Provider> alike = providers_under_test();
+  std::erase_if(alike, [&](const Provider &p) { return legacy::differs(p, behaviour); });
+  return alike;
+}
+
 void AttachedSuite::SetUp() {
   client_.emplace(provider(), topology::lone_edus(1)[0], type_);
 }

@@ -17,6 +17,9 @@ namespace legacy {
 const std::vector<Provider> &providers_under_test();
 void set_providers_under_test(std::vector<Provider> providers);
 
+/// The providers under test that do as type1 does in `behaviour`.
+std::vector<Provider> providers_like_type1_in(Behaviour behaviour);
+
 /// A suite that runs once for every provider. Nothing is open at the start of a test.
 class LegacySuite : public testing::TestWithParam<Provider> {
 protected:
@@ -77,4 +80,12 @@ void expect_a_client_works(const Provider &provider, const PciDevice &device);
 #define LEGACY_SUITE(Name, Base)                                                                   \
   class Name : public Base {};                                                                     \
   INSTANTIATE_TEST_SUITE_P(, Name, testing::ValuesIn(legacy::providers_under_test()),              \
+                           [](const auto &info) { return info.param.identifier(); })
+
+/// As LEGACY_SUITE, for the providers that have `behaviour` at all. That the others have not needs
+/// a test of its own, in a suite for every provider.
+#define LEGACY_SUITE_OF_THOSE_WITH(behaviour, Name, Base)                                          \
+  class Name : public Base {};                                                                     \
+  GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(Name);                                             \
+  INSTANTIATE_TEST_SUITE_P(, Name, testing::ValuesIn(legacy::providers_like_type1_in(behaviour)),  \
                            [](const auto &info) { return info.param.identifier(); })
