@@ -91,6 +91,7 @@ std::vector<Candidate> devices_of_host(const Machine &machine, GroupId group) {
 Finding not_viable(const Machine &machine, std::string subject, GroupId group) {
   std::vector<std::string> names;
   const auto of_host = devices_of_host(machine, group);
+  names.reserve(of_host.size());
   for (const Candidate &device : of_host)
     names.push_back(fmt::format("{} ({})", device.name, device.driver));
   return note(std::move(subject),

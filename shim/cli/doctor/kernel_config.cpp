@@ -12,7 +12,7 @@ namespace {
 
 /// The text of a file that may be compressed.
 std::optional<std::string> read_text(const std::filesystem::path &path) {
-  const gzFile file = ::gzopen(path.c_str(), "rbe");
+  gzFile file = ::gzopen(path.c_str(), "rbe");
   if (file == nullptr)
     return std::nullopt;
   std::string text;
