@@ -57,6 +57,11 @@ TEST_F(GetStatus, OverwritesTheFlags) {
   EXPECT_EQ(group.call(VFIO_GROUP_GET_STATUS, &status), succeeds);
   EXPECT_EQ(status.argsz, sizeof(status));
   EXPECT_EQ(status.flags, static_cast<std::uint32_t>(viable));
+
+  machine.sysfs.add_device("0000:00:02.1", first_group, "nvme");
+  status.flags = UINT32_MAX;
+  EXPECT_EQ(group.call(VFIO_GROUP_GET_STATUS, &status), succeeds);
+  EXPECT_EQ(status.flags, 0U);
 }
 
 TEST_F(GetStatus, RefusesAShortStruct) {

@@ -50,13 +50,16 @@ TEST_F(Scan, OrdersGroupsByNumber) {
 }
 
 TEST_F(Scan, OrdersTheDevicesOfAGroupByName) {
+  // Neither the order in which they come nor its reverse is the right one.
   add_vfio_device("0000:01:02.0", GroupId{6}, 0);
-  add_vfio_device("0000:01:01.0", GroupId{6}, 1);
+  add_vfio_device("0000:01:03.0", GroupId{6}, 1);
+  add_vfio_device("0000:01:01.0", GroupId{6}, 2);
   const auto groups = scan(sysfs.roots());
   ASSERT_EQ(groups.size(), 1U);
-  ASSERT_EQ(groups[0].devices.size(), 2U);
+  ASSERT_EQ(groups[0].devices.size(), 3U);
   EXPECT_EQ(groups[0].devices[0].name, "0000:01:01.0");
   EXPECT_EQ(groups[0].devices[1].name, "0000:01:02.0");
+  EXPECT_EQ(groups[0].devices[2].name, "0000:01:03.0");
 }
 
 TEST_F(Scan, LeavesOutDevicesWithoutACdev) {
