@@ -14,20 +14,27 @@ constexpr double growth_at_most = 1.5;
 Floor large_map(const Measurements &measurements, MemoryKind kind, Bytes size) {
   const std::string name = map_name(kind, size);
   const auto *operation = measurements.find(name);
-  const double ratio =
-      operation != nullptr ? operation->ratio(providers::shim, providers::kernel_compat) : 0;
-  return {name + ", of kernel-compat's time", ratio, large_map_at_most};
+  Floor floor{name + ", of kernel-compat's time", 0, large_map_at_most, true};
+  if (operation != nullptr) {
+    floor.measured = operation->ratio(providers::shim, providers::kernel_compat);
+    floor.clear = !operation->scattered(providers::shim);
+  }
+  return floor;
 }
 
 Floor flat_cost(const Plan &plan, const Measurements &measurements, MemoryKind kind) {
-  const auto median = [&](unsigned live) {
-    const auto *operation = measurements.find(live_map_name(kind, live));
-    return operation != nullptr ? operation->median(providers::shim) : 0;
-  };
   const unsigned fewest = plan.live_mappings.front(), most = plan.live_mappings.back();
-  const double base = median(fewest);
-  return {fmt::format("{}, of the time beside {}", live_map_name(kind, most), fewest),
-          base > 0 ? median(most) / base : 0, growth_at_most};
+  const auto *beside_fewest = measurements.find(live_map_name(kind, fewest));
+  const auto *beside_most = measurements.find(live_map_name(kind, most));
+  Floor floor{fmt::format("{}, of the time beside {}", live_map_name(kind, most), fewest), 0,
+              growth_at_most, true};
+  if (beside_fewest != nullptr && beside_most != nullptr) {
+    const double base = beside_fewest->median(providers::shim);
+    floor.measured = base > 0 ? beside_most->median(providers::shim) / base : 0;
+    floor.clear =
+        !beside_fewest->scattered(providers::shim) && !beside_most->scattered(providers::shim);
+  }
+  return floor;
 }
 
 } // namespace

@@ -13,6 +13,8 @@ struct Floor {
   std::string promise;
   double measured = 0;
   double at_most = 0;
+  /// Whether the samples behind it lie close enough together to judge by.
+  bool clear = true;
 
   /// A ratio of 0 means that something was not measured, which keeps no promise.
   bool kept() const { return measured > 0 && measured <= at_most; }

@@ -41,7 +41,8 @@ Options parse(int argc, char **argv) {
   app.add_option("--json", options.json_file, "also write the results to this file");
   app.add_flag("--quick", options.quick, "fewer turns, smaller sizes");
   app.add_flag("--check", options.check,
-               "exit with 1 when the shim is slower than the project's floors allow");
+               "exit with 1 when the shim is slower than the project's floors allow, with 3 when "
+               "the machine was too busy to tell");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError &wrong) {
@@ -83,15 +84,20 @@ void write_json(const std::string &path, const nlohmann::json &report) {
     throw std::runtime_error{"cannot write " + path};
 }
 
-/// Prints each floor and whether it is kept; answers whether all are.
-bool check_floors(const bench::Plan &plan, const bench::Measurements &measurements) {
-  bool all_kept = true;
+/// Prints each floor and whether it is kept. Answers the exit status: 1 when one is missed, 3 when
+/// the machine was too busy to say.
+int check_floors(const bench::Plan &plan, const bench::Measurements &measurements) {
+  bool any_missed = false, any_unclear = false;
   for (const bench::Floor &floor : bench::floors(plan, measurements)) {
-    fmt::print("{}  {}: {:.2f} (at most {:.2f})\n", floor.kept() ? "kept  " : "MISSED",
-               floor.promise, floor.measured, floor.at_most);
-    all_kept = all_kept && floor.kept();
+    const char *verdict = !floor.clear ? "unclear" : floor.kept() ? "kept" : "MISSED";
+    fmt::print("{:<7}  {}: {:.2f} (at most {:.2f})\n", verdict, floor.promise, floor.measured,
+               floor.at_most);
+    any_missed |= floor.clear && !floor.kept();
+    any_unclear |= !floor.clear;
   }
-  return all_kept;
+  if (any_unclear)
+    fmt::print("unclear: the samples are scattered; run it again on a quiet machine\n");
+  return any_missed ? 1 : any_unclear ? 3 : 0;
 }
 
 /// The floors compare the shim with kernel-compat: both have to be there.
@@ -116,7 +122,7 @@ int run(const Options &options) {
   fmt::print("\n{}\n", bench::as_table(measurements, plan.providers));
   if (!options.json_file.empty())
     write_json(options.json_file, bench::as_json(measurements, plan.providers));
-  return options.check && !check_floors(plan, measurements) ? 1 : 0;
+  return options.check ? check_floors(plan, measurements) : 0;
 }
 
 } // namespace

@@ -15,9 +15,19 @@ double Samples::quantile(double fraction) const {
   return *nth;
 }
 
+bool Samples::scattered() const {
+  constexpr double far_apart = 4;
+  return quantile(0.9) > far_apart * quantile(0.1);
+}
+
 double Measurements::Operation::median(const std::string &provider) const {
   const auto found = by_provider.find(provider);
   return found != by_provider.end() ? found->second.median() : 0;
+}
+
+bool Measurements::Operation::scattered(const std::string &provider) const {
+  const auto found = by_provider.find(provider);
+  return found != by_provider.end() && found->second.scattered();
 }
 
 double Measurements::Operation::ratio(const std::string &provider,

@@ -14,6 +14,8 @@ public:
   /// The value that `fraction` (0 to 1) of the samples do not exceed; 0 when there are none.
   double quantile(double fraction) const;
   double median() const { return quantile(0.5); }
+  /// Whether the samples are so far apart that their median says little.
+  bool scattered() const;
 
 private:
   std::vector<double> all_;
@@ -31,6 +33,8 @@ public:
     double ratio(const std::string &provider, const std::string &reference) const;
     /// The median of `provider`, 0 when it has no samples.
     double median(const std::string &provider) const;
+    /// Whether the samples of `provider` are scattered; false when it has none.
+    bool scattered(const std::string &provider) const;
   };
 
   /// The samples of `operation` by `provider`, to add to.

@@ -38,6 +38,11 @@ std::string number(double value, int decimals) {
   return value > 0 ? fmt::format("{:.{}f}", value, decimals) : "-";
 }
 
+/// A median, with a mark when it says little.
+std::string median(const Measurements::Operation &operation, const std::string &provider) {
+  return (operation.scattered(provider) ? "~" : "") + number(operation.median(provider), 1);
+}
+
 } // namespace
 
 std::string as_table(const Measurements &measurements, const std::vector<Provider> &providers) {
@@ -55,7 +60,7 @@ std::string as_table(const Measurements &measurements, const std::vector<Provide
   for (const auto &operation : measurements.operations()) {
     table += fmt::format("{:<{}}", operation.name, name_width);
     for (const Provider &provider : providers)
-      table += fmt::format("  {:>13}", number(operation.median(provider.name), 1));
+      table += fmt::format("  {:>13}", median(operation, provider.name));
     for (const Comparison &ratio : ratios)
       table += fmt::format("  {:>{}}", number(operation.ratio(ratio.provider, ratio.reference), 2),
                            ratio.title().size());

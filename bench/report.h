@@ -11,7 +11,8 @@
 namespace bench {
 
 /// The medians in microseconds, one line for each operation, and their ratios to type1 and to
-/// kernel-compat.
+/// kernel-compat. A median is marked with ~ when the slowest tenth took more than four times as
+/// long as the fastest tenth: the machine was busy with something else.
 std::string as_table(const Measurements &measurements,
                      const std::vector<legacy::Provider> &providers);
 
