@@ -1,13 +1,13 @@
 #include "vfio_shim/own_process.hpp"
 
+#include <cstring>
+
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
-
-#include <cstring>
 
 namespace vfio_shim {
 
@@ -32,9 +32,13 @@ Result<void> copy_checked(Copier copier, void *here, ClientAddr there, std::size
 OwnProcess::OwnProcess(std::function<std::shared_ptr<Container>(const Fd &)> find_container)
     : find_container_(std::move(find_container)) {}
 
-std::string OwnProcess::describe() const { return fmt::format("self[{}]", ::getpid()); }
+std::string OwnProcess::describe() const {
+  return fmt::format("self[{}]", ::getpid());
+}
 
-Pid OwnProcess::pid() const { return Pid{::getpid()}; }
+Pid OwnProcess::pid() const {
+  return Pid{::getpid()};
+}
 
 Result<Fd> OwnProcess::process() {
   Fd self{static_cast<int>(::syscall(SYS_pidfd_open, ::getpid(), 0U))};

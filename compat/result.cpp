@@ -1,8 +1,8 @@
 #include "vfio_shim/result.hpp"
 
-#include <fmt/format.h>
-
 #include <cstring>
+
+#include <fmt/format.h>
 
 namespace vfio_shim {
 

@@ -5,10 +5,10 @@
 /// -1 with errno.
 #pragma once
 
-#include <sys/ioctl.h>
-
 #include <cstddef>
 #include <cstdint>
+
+#include <sys/ioctl.h>
 
 namespace vfio_shim::abi {
 
@@ -21,6 +21,7 @@ inline constexpr unsigned long iommu_ioas_map = _IO(iommufd_type, 0x85);
 inline constexpr unsigned long iommu_ioas_unmap = _IO(iommufd_type, 0x86);
 inline constexpr unsigned long iommu_option = _IO(iommufd_type, 0x87);
 inline constexpr unsigned long iommu_vfio_ioas = _IO(iommufd_type, 0x88);
+inline constexpr unsigned long iommu_hwpt_alloc = _IO(iommufd_type, 0x89);
 inline constexpr unsigned long iommu_get_hw_info = _IO(iommufd_type, 0x8a);
 inline constexpr unsigned long iommu_ioas_map_file = _IO(iommufd_type, 0x8f);
 
@@ -115,6 +116,22 @@ struct IommuVfioIoas {
   std::uint16_t reserved = 0;
 };
 static_assert(sizeof(IommuVfioIoas) == 12);
+
+/// Makes an IOMMU domain that carries an IOAS's mappings, for devices like dev_id. Linux 6.7.
+struct IommuHwptAlloc {
+  std::uint32_t size = sizeof(IommuHwptAlloc);
+  std::uint32_t flags = 0;
+  std::uint32_t dev_id = 0;
+  std::uint32_t pt_id = 0; ///< The IOAS.
+  std::uint32_t out_hwpt_id = 0;
+  std::uint32_t reserved = 0;
+  std::uint32_t data_type = 0;
+  std::uint32_t data_len = 0;
+  std::uint64_t data_uptr = 0;
+  std::uint32_t fault_id = 0;
+  std::uint32_t reserved2 = 0;
+};
+static_assert(sizeof(IommuHwptAlloc) == 48);
 
 /// ENOENT: the device is no longer bound (its cdev was closed).
 struct IommuHwInfo {

@@ -4,9 +4,9 @@
 /// Source: include/uapi/linux/fs.h.
 #pragma once
 
-#include <sys/ioctl.h>
-
 #include <cstdint>
+
+#include <sys/ioctl.h>
 
 namespace vfio_shim::abi {
 

@@ -3,10 +3,10 @@
 /// headers of the oldest distribution we build on (Linux 6.1).
 #pragma once
 
-#include <linux/vfio.h>
-
 #include <cstddef>
 #include <cstdint>
+
+#include <linux/vfio.h>
 
 namespace vfio_shim::abi {
 

@@ -3,12 +3,12 @@
 #include "abi/iommufd.hpp"
 #include "abi/vfio.hpp"
 
+#include <algorithm>
+#include <span>
+
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/ioctl.h>
-
-#include <algorithm>
-#include <span>
 
 namespace vfio_shim {
 
@@ -54,6 +54,18 @@ Result<std::vector<IovaRange>> usable_ranges(const Fd &iommufd, std::uint32_t io
   return usable;
 }
 
+Result<void> attach_to(const Fd &device, std::uint32_t hwpt_id) {
+  abi::DeviceAttachIommufdPt attach{.argsz = sizeof(attach), .flags = 0, .pt_id = hwpt_id};
+  return run_ioctl(device, abi::device_attach_iommufd_pt, &attach, "VFIO_DEVICE_ATTACH_IOMMUFD_PT");
+}
+
+/// A reserved region of a device lies where something is mapped: type1 says EINVAL.
+Result<void> reserved_is_invalid(Result<void> result) {
+  if (!result && result.error().code == EADDRINUSE)
+    return fail(EINVAL, result.error().where);
+  return result;
+}
+
 } // namespace
 
 Result<void> run_ioctl(const Fd &file, unsigned long command, void *argument, const char *what) {
@@ -80,28 +92,37 @@ Result<std::unique_ptr<Backend>> IommufdBackend::create(const std::filesystem::p
   return std::unique_ptr<Backend>(new IommufdBackend(std::move(iommufd), alloc.out_ioas_id));
 }
 
-IommufdBackend::~IommufdBackend() { (void)unmap({Iova{0}, Iova{UINT64_MAX}}); }
+IommufdBackend::~IommufdBackend() {
+  (void)unmap({Iova{0}, Iova{UINT64_MAX}});
+}
 
 Result<void> IommufdBackend::claim(const topology::Group &group) {
   Devices devices;
   for (const topology::Device &device : group.devices)
     devices.emplace_back(device);
   VFIO_SHIM_TRY(ensure_anchor(devices));
-  claimed_.insert_or_assign(group.id, std::move(devices));
+  claimed_.insert_or_assign(group.id, ClaimedGroup{.devices = std::move(devices), .hwpt_id = 0});
   return {};
 }
 
 Result<void> IommufdBackend::attach_claimed() {
-  for (auto &[id, devices] : claimed_) {
-    VFIO_SHIM_TRY(ensure_anchor(devices));
-    for (BoundDevice &device : devices)
+  for (auto &[id, group] : claimed_) {
+    VFIO_SHIM_TRY(ensure_anchor(group.devices));
+    for (BoundDevice &device : group.devices)
       if (device.bound && !device.attached)
-        VFIO_SHIM_TRY(attach(device));
+        VFIO_SHIM_TRY(attach(group, device));
   }
   return {};
 }
 
-void IommufdBackend::release(GroupId group) { claimed_.erase(group); }
+void IommufdBackend::release(GroupId group) {
+  const auto found = claimed_.find(group);
+  if (found == claimed_.end())
+    return;
+  const std::uint32_t hwpt_id = found->second.hwpt_id;
+  claimed_.erase(found);
+  destroy_domain_unless_used(hwpt_id);
+}
 
 Result<AddressSpace> IommufdBackend::address_space() {
   const auto traits = domain_traits(iommufd_);
@@ -110,9 +131,8 @@ Result<AddressSpace> IommufdBackend::address_space() {
   auto usable = usable_ranges(iommufd_, ioas_id_);
   if (!usable)
     return pass_on(usable);
-  return AddressSpace{.usable = std::move(*usable),
-                      .page_sizes = traits->page_sizes,
-                      .coherent = traits->coherent};
+  return AddressSpace{
+      .usable = std::move(*usable), .page_sizes = traits->page_sizes, .coherent = traits->coherent};
 }
 
 Result<void> IommufdBackend::map(Client &client, const MapRequest &request) {
@@ -159,10 +179,10 @@ Result<void> IommufdBackend::map_part(Client &client, Iova iova, const MemoryPar
 
 Result<void> IommufdBackend::unmap(IovaRange range) {
   const bool everything = range.first.value == 0 && range.last.value == UINT64_MAX;
-  abi::IommuIoasUnmap unmap{
-      .ioas_id = ioas_id_,
-      .iova = range.first.value,
-      .length = everything ? UINT64_MAX : range.last.value - range.first.value + 1};
+  abi::IommuIoasUnmap unmap{.ioas_id = ioas_id_,
+                            .iova = range.first.value,
+                            .length =
+                                everything ? UINT64_MAX : range.last.value - range.first.value + 1};
   const auto done = run_ioctl(iommufd_, abi::iommu_ioas_unmap, &unmap, "IOMMU_IOAS_UNMAP");
   if (!done && done.error().code == ENOENT && unmap.length != 0)
     return {}; // Nothing was there: to type1's clients that is a success.
@@ -171,8 +191,9 @@ Result<void> IommufdBackend::unmap(IovaRange range) {
 
 Result<Fd> IommufdBackend::open_device(GroupId group, const topology::Device &device) {
   BoundDevice *known = find(group, device.name);
+  ClaimedGroup &claimed = claimed_[group];
   if (known == nullptr)
-    known = &claimed_[group].emplace_back(device); // Plugged in since.
+    known = &claimed.devices.emplace_back(device); // Plugged in since.
   if (!still_bound(*known)) {
     known->device = device; // The cdev's number may have changed.
     VFIO_SHIM_TRY(bind(*known));
@@ -180,7 +201,7 @@ Result<Fd> IommufdBackend::open_device(GroupId group, const topology::Device &de
     return fail(EBUSY, fmt::format("device {} is open already", device.name));
   }
   if (!known->attached)
-    VFIO_SHIM_TRY(attach(*known));
+    VFIO_SHIM_TRY(attach(claimed, *known));
   Fd copy{::fcntl(known->anchor.get(), F_DUPFD_CLOEXEC, 0)};
   if (!copy)
     return fail_errno("F_DUPFD_CLOEXEC");
@@ -194,7 +215,8 @@ void IommufdBackend::given_away(GroupId group, std::string_view name) {
 
 bool IommufdBackend::device_open(GroupId group) {
   const auto found = claimed_.find(group);
-  return found != claimed_.end() && std::ranges::any_of(found->second, [this](BoundDevice &device) {
+  return found != claimed_.end() &&
+         std::ranges::any_of(found->second.devices, [this](BoundDevice &device) {
            return !device.anchor && still_bound(device);
          });
 }
@@ -229,20 +251,53 @@ Result<void> IommufdBackend::bind(BoundDevice &device) {
   return {};
 }
 
-Result<void> IommufdBackend::attach(BoundDevice &device) {
+/// Attaches the device to its group's domain, or to any that suits it, or to a new one.
+Result<void> IommufdBackend::attach(ClaimedGroup &group, BoundDevice &device) {
   if (!device.anchor)
     return fail(EBUSY, fmt::format("device {} is not attached and not ours", device.device.name));
-  abi::DeviceAttachIommufdPt attach{.argsz = sizeof(attach), .flags = 0, .pt_id = ioas_id_};
-  const auto attached = run_ioctl(device.anchor, abi::device_attach_iommufd_pt, &attach,
-                                  "VFIO_DEVICE_ATTACH_IOMMUFD_PT");
-  if (!attached) {
-    // A reserved region of the device lies where something is mapped: type1 says EINVAL.
-    if (attached.error().code == EADDRINUSE)
-      return fail(EINVAL, attached.error().where);
-    return attached;
+  std::vector<std::uint32_t> candidates;
+  if (group.hwpt_id != 0)
+    candidates.push_back(group.hwpt_id);
+  else
+    for (const auto &[id, other] : claimed_)
+      if (other.hwpt_id != 0)
+        candidates.push_back(other.hwpt_id);
+  for (const std::uint32_t candidate : candidates) {
+    const auto attached = attach_to(device.anchor, candidate);
+    if (attached || attached.error().code != EINVAL || group.hwpt_id != 0) {
+      device.attached = attached.has_value();
+      group.hwpt_id = attached ? candidate : group.hwpt_id;
+      return reserved_is_invalid(attached);
+    }
   }
+
+  const auto made = make_domain(device);
+  if (!made)
+    return reserved_is_invalid(Result<void>(pass_on(made)));
+  const auto attached = attach_to(device.anchor, *made);
+  if (!attached) {
+    destroy_domain_unless_used(*made);
+    return reserved_is_invalid(attached);
+  }
+  group.hwpt_id = *made;
   device.attached = true;
   return {};
+}
+
+Result<std::uint32_t> IommufdBackend::make_domain(const BoundDevice &device) {
+  abi::IommuHwptAlloc alloc{.dev_id = device.devid, .pt_id = ioas_id_};
+  VFIO_SHIM_TRY(run_ioctl(iommufd_, abi::iommu_hwpt_alloc, &alloc, "IOMMU_HWPT_ALLOC"));
+  return alloc.out_hwpt_id;
+}
+
+void IommufdBackend::destroy_domain_unless_used(std::uint32_t hwpt_id) {
+  const bool used = std::ranges::any_of(
+      claimed_, [hwpt_id](const auto &entry) { return entry.second.hwpt_id == hwpt_id; });
+  if (hwpt_id == 0 || used)
+    return;
+  // EBUSY: a device of a group that was told to leave is still open at its client.
+  abi::IommuDestroy destroy{.id = hwpt_id};
+  (void)run_ioctl(iommufd_, abi::iommu_destroy, &destroy, "IOMMU_DESTROY");
 }
 
 /// Asks the kernel, because the client can close its device without telling anybody.
@@ -257,8 +312,8 @@ bool IommufdBackend::still_bound(BoundDevice &device) {
 
 /// The kernel reuses object ids: a new device's id means that the id's former owner is gone.
 void IommufdBackend::forget_object(std::uint32_t devid) {
-  for (auto &[id, devices] : claimed_)
-    for (BoundDevice &device : devices)
+  for (auto &[id, group] : claimed_)
+    for (BoundDevice &device : group.devices)
       if (device.bound && device.devid == devid)
         device.bound = device.attached = false;
 }
@@ -267,10 +322,11 @@ IommufdBackend::BoundDevice *IommufdBackend::find(GroupId group, std::string_vie
   const auto found = claimed_.find(group);
   if (found == claimed_.end())
     return nullptr;
-  const auto device = std::ranges::find(found->second, name, [](const BoundDevice &candidate) {
+  auto &devices = found->second.devices;
+  const auto device = std::ranges::find(devices, name, [](const BoundDevice &candidate) {
     return std::string_view(candidate.device.name);
   });
-  return device == found->second.end() ? nullptr : &*device;
+  return device == devices.end() ? nullptr : &*device;
 }
 
 } // namespace vfio_shim

@@ -19,6 +19,10 @@ Result<void> run_ioctl(const Fd &file, unsigned long command, void *argument, co
 /// bound cdev. When the client asks for that device it gets the anchor's file itself (a device can
 /// be bound only once), and from then on the client's file is what holds the group. If the client
 /// closes it, attach_claimed() opens a new anchor.
+///
+/// Pages are pinned as long as an IOMMU domain (HWPT) carries them. The domains are made here, one
+/// for all groups that can share it, and do not go with a device that its client closes: what was
+/// mapped stays pinned, as in type1, even if the program unmaps the memory meanwhile.
 class IommufdBackend final : public Backend {
 public:
   /// Opens /dev/iommu and prepares an IOAS that charges pinned pages to the process, as type1 does.
@@ -49,11 +53,18 @@ private:
   };
   using Devices = std::vector<BoundDevice>;
 
+  struct ClaimedGroup {
+    Devices devices;
+    std::uint32_t hwpt_id = 0; ///< The domain its devices are attached to; 0: none yet.
+  };
+
   IommufdBackend(Fd iommufd, std::uint32_t ioas_id)
       : iommufd_(std::move(iommufd)), ioas_id_(ioas_id) {}
 
   Result<void> bind(BoundDevice &device);
-  Result<void> attach(BoundDevice &device);
+  Result<void> attach(ClaimedGroup &group, BoundDevice &device);
+  Result<std::uint32_t> make_domain(const BoundDevice &device);
+  void destroy_domain_unless_used(std::uint32_t hwpt_id);
   bool still_bound(BoundDevice &device);
   Result<void> ensure_anchor(Devices &devices);
   Result<void> map_part(Client &client, Iova iova, const MemoryPart &part, Access access);
@@ -62,7 +73,7 @@ private:
 
   Fd iommufd_;
   std::uint32_t ioas_id_;
-  std::map<GroupId, Devices> claimed_;
+  std::map<GroupId, ClaimedGroup> claimed_;
 };
 
 } // namespace vfio_shim

@@ -1,7 +1,5 @@
 #include "vfio_shim/topology.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <array>
 #include <charconv>
@@ -9,6 +7,8 @@
 #include <optional>
 #include <string_view>
 #include <system_error>
+
+#include <fmt/format.h>
 
 namespace vfio_shim::topology {
 

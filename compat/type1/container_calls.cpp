@@ -69,8 +69,8 @@ struct ContainerCalls {
     info.iova_pgsizes = iommu.space.page_sizes;
     info.cap_offset = 0;
 
-    const auto chain = type1::build_capability_chain(iommu.space, iommu.mappings.available(),
-                                                     sizeof(info));
+    const auto chain =
+        type1::build_capability_chain(iommu.space, iommu.mappings.available(), sizeof(info));
     if (info.argsz < sizeof(info) + chain.size()) {
       info.argsz = static_cast<std::uint32_t>(sizeof(info) + chain.size());
     } else {
@@ -96,11 +96,10 @@ struct ContainerCalls {
     VFIO_SHIM_TRY(iommu.mappings.check_map(request, iommu.space));
     VFIO_SHIM_TRY(container.backend_->attach_claimed());
     VFIO_SHIM_TRY(container.backend_->map(client, request));
-    const auto record =
-        container.ledger_.mapped(container.record_, {.iova = request.iova,
-                                                     .vaddr = request.vaddr,
-                                                     .size = request.size,
-                                                     .access = request.access});
+    const auto record = container.ledger_.mapped(container.record_, {.iova = request.iova,
+                                                                     .vaddr = request.vaddr,
+                                                                     .size = request.size,
+                                                                     .access = request.access});
     iommu.mappings.insert(request, record);
     return 0;
   }

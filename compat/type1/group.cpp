@@ -5,7 +5,9 @@
 namespace vfio_shim {
 
 Group::Group(GroupId id, topology::Roots roots, Ledger *ledger, Pid client)
-    : id_(id), roots_(std::move(roots)), ledger_(ledger != nullptr ? *ledger : silent_ledger_),
+    : id_(id),
+      roots_(std::move(roots)),
+      ledger_(ledger != nullptr ? *ledger : silent_ledger_),
       record_(ledger_.group_opened(id, client)) {}
 
 Group::~Group() {

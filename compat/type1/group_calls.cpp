@@ -6,13 +6,14 @@
 
 #include "vfio_shim/group.hpp"
 
+#include <algorithm>
+#include <cstdlib>
+#include <filesystem>
+
 #include <fmt/format.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-
-#include <algorithm>
-#include <optional>
 
 namespace vfio_shim {
 
@@ -32,8 +33,7 @@ Result<std::string> read_string(Client &client, ClientAddr from) {
     const std::uint64_t start = from.value + text.size();
     const std::size_t rest_of_page = client_page_size - start % client_page_size;
     std::array<char, 64> chunk{};
-    const std::size_t size =
-        std::min({chunk.size(), rest_of_page, client_page_size - text.size()});
+    const std::size_t size = std::min({chunk.size(), rest_of_page, client_page_size - text.size()});
     const auto bytes = std::span(chunk).first(size);
     VFIO_SHIM_TRY(client.read(ClientAddr{start}, std::as_writable_bytes(bytes)));
     const auto end = std::ranges::find(bytes, '\0');
@@ -62,6 +62,33 @@ bool is_open_cdev(const Fd &file, const topology::Device &device) {
   struct stat node {};
   return ::fstat(file.get(), &opened) == 0 && ::stat(device.cdev.c_str(), &node) == 0 &&
          S_ISCHR(opened.st_mode) && S_ISCHR(node.st_mode) && opened.st_rdev == node.st_rdev;
+}
+
+/// A copy of the device's open file in a process: of descriptor @p likely if that is it, or else of
+/// any that is. Nothing if the process has it open no more.
+/// @param process A pidfd of the process @p pid: of a process that reuses the number, nothing is
+///        copied.
+Fd copy_of_device(const Fd &process, Pid pid, const topology::Device &device, ClientFd likely) {
+  const auto copy_if_device = [&](int number) {
+    Fd copy{static_cast<int>(::syscall(SYS_pidfd_getfd, process.get(), number, 0U))};
+    return copy && is_open_cdev(copy, device) ? std::move(copy) : Fd{};
+  };
+  if (Fd copy = copy_if_device(likely.value))
+    return copy;
+  struct stat node {};
+  if (::stat(device.cdev.c_str(), &node) != 0)
+    return {};
+  std::error_code error;
+  const std::filesystem::path numbers = fmt::format("/proc/{}/fd", pid.value);
+  for (std::filesystem::directory_iterator entry(numbers, error), end; !error && entry != end;
+       entry.increment(error)) {
+    struct stat opened {};
+    if (::stat(entry->path().c_str(), &opened) != 0 || opened.st_rdev != node.st_rdev)
+      continue;
+    if (Fd copy = copy_if_device(std::atoi(entry->path().filename().c_str())))
+      return copy;
+  }
+  return {};
 }
 
 } // namespace
@@ -132,7 +159,7 @@ struct GroupCalls {
       group.forget_closed_devices();
     auto file = group.container_->open_device(group.id_, *device);
     if (!file && file.error().code == EBUSY)
-      file = find_given(group, *device);
+      file = find_given(group, client, *device);
     if (!file)
       return pass_on(file);
     const auto number = client.hand_over(*file);
@@ -156,17 +183,17 @@ struct GroupCalls {
 private:
   /// The kernel opens a device as often as it is asked to; a cdev is bound to an iommufd only once.
   /// So another open of the same device is another descriptor of the same file.
-  static Result<Fd> find_given(Group &group, const topology::Device &device) {
-    for (const Group::GivenDevice &given : group.given_) {
-      if (given.name != device.name)
-        continue;
-      Fd copy{static_cast<int>(
-          ::syscall(SYS_pidfd_getfd, given.holder.get(), given.number.value, 0U))};
-      if (copy && is_open_cdev(copy, device))
+  static Result<Fd> find_given(Group &group, Client &client, const topology::Device &device) {
+    for (const Group::GivenDevice &given : group.given_)
+      if (given.name == device.name)
+        if (Fd copy = copy_of_device(given.holder, given.holder_pid, device, given.number))
+          return copy;
+    // The holder may have passed it on, and ended.
+    if (const auto process = client.process())
+      if (Fd copy = copy_of_device(*process, client.pid(), device, ClientFd{-1}))
         return copy;
-    }
-    return fail(EBUSY, fmt::format("device {} is open, but not where it was handed over",
-                                   device.name));
+    return fail(EBUSY,
+                fmt::format("device {} is open, but not where it was handed over", device.name));
   }
 
   static void note_given(Group &group, Client &client, const topology::Device &device,
@@ -175,6 +202,7 @@ private:
     auto holder = client.process();
     group.given_.push_back({.name = device.name,
                             .holder = holder ? std::move(*holder) : Fd{},
+                            .holder_pid = client.pid(),
                             .number = number,
                             .record = group.ledger_.device_opened(group.record_, device.name)});
   }

@@ -7,7 +7,9 @@ namespace vfio_shim::type1 {
 
 namespace {
 
-bool overflows(std::uint64_t start, Bytes size) { return start + (size.value - 1) < start; }
+bool overflows(std::uint64_t start, Bytes size) {
+  return start + (size.value - 1) < start;
+}
 
 Iova last_iova(const MappingTable::Mappings::value_type &entry) {
   return Iova{entry.first.value + entry.second.size.value - 1};

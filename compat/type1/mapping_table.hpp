@@ -3,7 +3,6 @@
 #pragma once
 
 #include "vfio_shim/backend.hpp"
-
 #include "vfio_shim/result.hpp"
 #include "vfio_shim/units.hpp"
 
@@ -66,9 +65,7 @@ public:
 
   bool empty() const { return mappings_.empty(); }
   /// How many mappings may still be added (VFIO_IOMMU_TYPE1_INFO_DMA_AVAIL).
-  std::uint32_t available() const {
-    return limit_ - static_cast<std::uint32_t>(mappings_.size());
-  }
+  std::uint32_t available() const { return limit_ - static_cast<std::uint32_t>(mappings_.size()); }
 
 private:
   /// The mapping that contains @p iova, or end().

@@ -18,8 +18,8 @@ namespace vfio_shim::type1 {
 
 /// An ioctl's third argument, with the struct that it points to as far as the table says.
 struct Argument {
-  std::uint64_t value = 0;            ///< As the client gave it.
-  std::array<std::byte, 32> bytes{};  ///< The first Operation::minimum bytes behind it.
+  std::uint64_t value = 0;           ///< As the client gave it.
+  std::array<std::byte, 32> bytes{}; ///< The first Operation::minimum bytes behind it.
 
   ClientAddr address() const { return ClientAddr{value}; }
 
@@ -35,8 +35,8 @@ struct Argument {
 
 /// How an operation's argument is to be understood.
 enum class ArgumentKind : std::uint8_t {
-  value,      ///< A number.
-  pointer,    ///< The address of something that the handler reads by itself, or of a plain int.
+  value,        ///< A number.
+  pointer,      ///< The address of something that the handler reads by itself, or of a plain int.
   sized_struct, ///< The address of a struct that starts with `u32 argsz`.
 };
 
@@ -56,7 +56,8 @@ template <typename Target>
 Result<long> carry_out(const Operation<Target> &operation, Target &target, Client &client,
                        std::uint64_t value) {
   Argument argument{.value = value};
-  VFIO_SHIM_TRY(client.read(argument.address(), std::span(argument.bytes).first(operation.minimum)));
+  VFIO_SHIM_TRY(
+      client.read(argument.address(), std::span(argument.bytes).first(operation.minimum)));
   if (operation.kind == ArgumentKind::sized_struct) {
     std::uint32_t argsz = 0;
     std::memcpy(&argsz, argument.bytes.data(), sizeof(argsz));

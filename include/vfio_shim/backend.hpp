@@ -2,11 +2,10 @@
 /// Where a container's mappings really go.
 #pragma once
 
-#include "vfio_shim/topology.hpp"
-
 #include "vfio_shim/client.hpp"
 #include "vfio_shim/fd.hpp"
 #include "vfio_shim/result.hpp"
+#include "vfio_shim/topology.hpp"
 #include "vfio_shim/units.hpp"
 
 #include <cstdint>
@@ -55,7 +54,8 @@ public:
   /// attachment with it. @return EINVAL if reserved regions collide with what is mapped.
   virtual Result<void> attach_claimed() = 0;
 
-  /// Detaches the group and gives DMA ownership up. Devices still open at the client are not touched.
+  /// Detaches the group and gives DMA ownership up. Devices still open at the client are not
+  /// touched.
   virtual void release(GroupId group) = 0;
 
   /// What can be mapped now. Needs an attached group.

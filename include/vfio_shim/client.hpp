@@ -76,7 +76,8 @@ public:
   /// The container that @p file is an open file of, or nothing if it is another kind of file.
   virtual std::shared_ptr<Container> container_behind(const Fd &file) = 0;
 
-  /// Installs @p file in the client, close-on-exec. @return Its number there; EMFILE as open() does.
+  /// Installs @p file in the client, close-on-exec. @return Its number there; EMFILE as open()
+  /// does.
   virtual Result<ClientFd> hand_over(const Fd &file) = 0;
 };
 

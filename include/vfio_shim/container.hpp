@@ -79,7 +79,7 @@ private:
   Ledger::Record record_;
   std::mutex mutex_; ///< Guards everything below.
   std::set<GroupId> groups_;
-  std::unique_ptr<Backend> backend_;               ///< While groups_ is not empty.
+  std::unique_ptr<Backend> backend_;                ///< While groups_ is not empty.
   std::unique_ptr<type1::AddressSpaceState> iommu_; ///< From VFIO_SET_IOMMU on.
 };
 

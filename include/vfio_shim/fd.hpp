@@ -2,9 +2,9 @@
 /// An owned file descriptor.
 #pragma once
 
-#include <unistd.h>
-
 #include <utility>
+
+#include <unistd.h>
 
 namespace vfio_shim {
 

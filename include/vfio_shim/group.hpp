@@ -57,6 +57,7 @@ private:
   struct GivenDevice {
     std::string name;
     Fd holder; ///< pidfd of the process that was given the file.
+    Pid holder_pid;
     ClientFd number;
     Ledger::Record record = 0;
   };

@@ -2,10 +2,9 @@
 /// Errors are errnos: what the outside world will be told, and where it came from.
 #pragma once
 
-#include <tl/expected.hpp>
-
 #include <cerrno>
 #include <string>
+#include <tl/expected.hpp>
 
 namespace vfio_shim {
 
@@ -28,7 +27,9 @@ inline tl::unexpected<Error> fail(int code, std::string where) {
 }
 
 /// A failure carrying the calling thread's errno.
-inline tl::unexpected<Error> fail_errno(std::string where) { return fail(errno, std::move(where)); }
+inline tl::unexpected<Error> fail_errno(std::string where) {
+  return fail(errno, std::move(where));
+}
 
 /// Passes an error on to a caller that wants another kind of value.
 template <typename T>

@@ -2,11 +2,11 @@
 /// Numbers that must not be mistaken for one another, as types.
 #pragma once
 
-#include <fmt/format.h>
-
 #include <compare>
 #include <cstdint>
 #include <string>
+
+#include <fmt/format.h>
 
 namespace vfio_shim {
 
@@ -35,12 +35,18 @@ using Tid = Strong<struct TidKind, int>;
 /// A process's id (thread group id) as this process sees it.
 using Pid = Strong<struct PidKind, int>;
 
-constexpr Iova operator+(Iova start, Bytes size) { return Iova{start.value + size.value}; }
+constexpr Iova operator+(Iova start, Bytes size) {
+  return Iova{start.value + size.value};
+}
 constexpr ClientAddr operator+(ClientAddr start, Bytes size) {
   return ClientAddr{start.value + size.value};
 }
-constexpr Bytes operator+(Bytes one, Bytes other) { return Bytes{one.value + other.value}; }
-constexpr Bytes operator-(Iova end, Iova start) { return Bytes{end.value - start.value}; }
+constexpr Bytes operator+(Bytes one, Bytes other) {
+  return Bytes{one.value + other.value};
+}
+constexpr Bytes operator-(Iova end, Iova start) {
+  return Bytes{end.value - start.value};
+}
 constexpr Bytes operator-(ClientAddr end, ClientAddr start) {
   return Bytes{end.value - start.value};
 }

@@ -7,6 +7,9 @@
 #include "vfio_shim/fd.hpp"
 #include "vfio_shim/topology.hpp"
 
+#include <array>
+#include <csignal>
+
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
@@ -14,9 +17,6 @@
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
-
-#include <array>
-#include <csignal>
 
 namespace vfio_shim::cli {
 

@@ -8,8 +8,8 @@ Result<HotplugMonitor> HotplugMonitor::create() {
   if (hotplug.context_)
     hotplug.monitor_.reset(udev_monitor_new_from_netlink(hotplug.context_.get(), "kernel"));
   if (!hotplug.monitor_ ||
-      udev_monitor_filter_add_match_subsystem_devtype(hotplug.monitor_.get(), "vfio-dev",
-                                                      nullptr) < 0 ||
+      udev_monitor_filter_add_match_subsystem_devtype(hotplug.monitor_.get(), "vfio-dev", nullptr) <
+          0 ||
       udev_monitor_enable_receiving(hotplug.monitor_.get()) < 0)
     return fail(ENODEV, "listening to the kernel's device announcements (netlink)");
   return hotplug;

@@ -4,9 +4,9 @@
 
 #include "vfio_shim/result.hpp"
 
-#include <libudev.h>
-
 #include <memory>
+
+#include <libudev.h>
 
 namespace vfio_shim::cli {
 

@@ -1,12 +1,12 @@
 #include "cli/prefix.hpp"
 
-#include <fcntl.h>
-#include <fmt/format.h>
-#include <sys/file.h>
-
 #include <algorithm>
 #include <filesystem>
 #include <system_error>
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/file.h>
 
 namespace vfio_shim::cli {
 
@@ -24,8 +24,10 @@ fs::path lock_path(std::string prefix) {
 
 bool kernel_has_legacy_nodes(const topology::Roots &roots) {
   std::error_code error;
-  // The kernel's own group nodes belong to the class "vfio", its container to "misc"; ours to "cuse".
-  return fs::exists(roots.sys / "class/vfio", error) || fs::exists(roots.sys / "class/misc/vfio", error);
+  // The kernel's own group nodes belong to the class "vfio", its container to "misc"; ours to
+  // "cuse".
+  return fs::exists(roots.sys / "class/vfio", error) ||
+         fs::exists(roots.sys / "class/misc/vfio", error);
 }
 
 std::string default_prefix(const topology::Roots &roots) {

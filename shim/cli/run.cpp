@@ -1,8 +1,17 @@
 #include "cli/command_line.hpp"
 #include "cli/daemon.hpp"
 #include "cli/prefix.hpp"
+#include "observe/shared_ledger.hpp"
 
 #include "vfio_shim/fd.hpp"
+
+#include <chrono>
+#include <csignal>
+#include <cstring>
+#include <filesystem>
+#include <memory>
+#include <thread>
+#include <vector>
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -12,14 +21,6 @@
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#include <chrono>
-#include <csignal>
-#include <cstring>
-#include <filesystem>
-#include <memory>
-#include <thread>
-#include <vector>
 
 namespace vfio_shim::cli {
 
@@ -91,8 +92,10 @@ public:
     ::kill(pid_, SIGUSR1);
     constexpr int patience = 200;
     for (int tries = 0; tries < patience; ++tries) {
-      if (::waitpid(pid_, nullptr, WNOHANG) != 0)
+      if (::waitpid(pid_, nullptr, WNOHANG) != 0) {
+        observe::SharedLedger::remove_left_behind(prefix_); // Of a daemon that was killed.
         return;
+      }
       std::this_thread::sleep_for(std::chrono::milliseconds(10));
     }
     spdlog::warn("the command has left processes that use the nodes: the daemon (pid {}) stays "
@@ -131,8 +134,8 @@ Result<void> enter_view(const std::string &prefix) {
     return {};
   if (::unshare(CLONE_NEWNS) != 0 ||
       ::mount(nullptr, "/", nullptr, MS_REC | MS_SLAVE, nullptr) != 0)
-    return fail(errno, fmt::format("no private mount namespace ({}): must be root",
-                                   errno_name(errno)));
+    return fail(errno,
+                fmt::format("no private mount namespace ({}): must be root", errno_name(errno)));
   std::error_code ignored; // If it cannot be made, the mount says so.
   std::filesystem::create_directory("/dev/vfio", ignored);
   const std::string nodes = "/dev/" + prefix;
@@ -179,8 +182,7 @@ int run_command(const RunOptions &options, const std::string &prefix) {
   sigset_t signals;
   sigset_t before;
   sigemptyset(&signals);
-  for (const int signal :
-       {SIGCHLD, SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2, SIGWINCH})
+  for (const int signal : {SIGCHLD, SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2, SIGWINCH})
     sigaddset(&signals, signal);
   ::sigprocmask(SIG_BLOCK, &signals, &before);
   const pid_t parent = ::getpid();
@@ -213,8 +215,9 @@ int run(const RunOptions &options) {
 void add_run(CommandLine &line) {
   auto options = std::make_shared<RunOptions>();
   auto *command = line.app.add_subcommand(
-      "run", "Run a command that sees the shim's nodes at /dev/vfio; starts a daemon if none serves\n"
-             "  vfio-shim run [OPTIONS] -- COMMAND [ARGUMENT...]");
+      "run",
+      "Run a command that sees the shim's nodes at /dev/vfio; starts a daemon if none serves\n"
+      "  vfio-shim run [OPTIONS] -- COMMAND [ARGUMENT...]");
   auto *prefix = command->add_option("--prefix", options->prefix,
                                      "Use the daemon that serves this directory below /dev");
   command

@@ -2,12 +2,12 @@
 #include "cli/daemon.hpp"
 #include "cli/prefix.hpp"
 
+#include <memory>
+
 #include <grp.h>
 #include <pwd.h>
 #include <spdlog/spdlog.h>
 #include <systemd/sd-daemon.h>
-
-#include <memory>
 
 namespace vfio_shim::cli {
 
@@ -87,7 +87,8 @@ void add_serve(CommandLine &line) {
   options->daemon.server.prefix = default_prefix();
   auto *command = line.app.add_subcommand(
       "serve", "Put the legacy nodes under /dev and serve them until SIGTERM");
-  command->add_option("--prefix", options->daemon.server.prefix, "Directory of the nodes below /dev")
+  command
+      ->add_option("--prefix", options->daemon.server.prefix, "Directory of the nodes below /dev")
       ->capture_default_str();
   command->add_option("--container-mode", options->container_mode, "Mode of the container node")
       ->check(file_mode)

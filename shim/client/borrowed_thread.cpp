@@ -3,14 +3,14 @@
 #include "client/memory.hpp"
 #include "client/thread_state.hpp"
 
+#include <csignal>
+#include <cstring>
+
 #include <fmt/format.h>
 #include <sys/mman.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-
-#include <csignal>
-#include <cstring>
 
 namespace vfio_shim::client {
 
@@ -34,7 +34,9 @@ long trace(int request, Tid thread, std::uint64_t address, const void *data) {
   return ::ptrace(static_cast<__ptrace_request>(request), thread.value, address, data);
 }
 
-const void *as_data(std::uint64_t number) { return reinterpret_cast<const void *>(number); }
+const void *as_data(std::uint64_t number) {
+  return reinterpret_cast<const void *>(number);
+}
 
 Result<void> seize(Tid thread, const ThreadState &state) {
   // TRACEEXIT tells of a client that is killed meanwhile, at once. Its end would be reported only
@@ -54,16 +56,26 @@ Result<void> seize(Tid thread, const ThreadState &state) {
 }
 
 /// A stop that no signal caused: an interrupt, or SIGSTOP having stopped the whole process.
-bool is_event_stop(int status) { return (status >> 16) == PTRACE_EVENT_STOP; }
+bool is_event_stop(int status) {
+  return (status >> 16) == PTRACE_EVENT_STOP;
+}
 
-bool is_exit_stop(int status) { return (status >> 16) == PTRACE_EVENT_EXIT; }
+bool is_exit_stop(int status) {
+  return (status >> 16) == PTRACE_EVENT_EXIT;
+}
 
-bool is_system_call_stop(int status) { return WSTOPSIG(status) == (SIGTRAP | 0x80); }
+bool is_system_call_stop(int status) {
+  return WSTOPSIG(status) == (SIGTRAP | 0x80);
+}
 
-bool is_trap(int status) { return !is_event_stop(status) && WSTOPSIG(status) == SIGTRAP; }
+bool is_trap(int status) {
+  return !is_event_stop(status) && WSTOPSIG(status) == SIGTRAP;
+}
 
 /// Whether a signal was sent by a process rather than raised by the kernel.
-bool sent_by_somebody(const siginfo_t &info) { return info.si_code <= 0; }
+bool sent_by_somebody(const siginfo_t &info) {
+  return info.si_code <= 0;
+}
 
 } // namespace
 
@@ -99,8 +111,8 @@ Result<void> BorrowedThread::save_state() {
 
   // A 32-bit client, or one that entered the kernel another way: we could not step it.
   std::array<std::byte, syscall_instruction.size()> instruction{};
-  const auto read = read_memory(
-      thread_, ClientAddr{registers_.rip - syscall_instruction_size}, instruction);
+  const auto read =
+      read_memory(thread_, ClientAddr{registers_.rip - syscall_instruction_size}, instruction);
   if (!read || instruction != syscall_instruction) {
     give_back(-EOPNOTSUPP);
     return fail(EOPNOTSUPP, "the client's ioctl was no 64-bit syscall instruction");
@@ -202,8 +214,8 @@ Result<ClientAddr> BorrowedThread::scratch() {
     return scratch_;
   }
   constexpr std::uint64_t page = 4096;
-  const auto mapped = system_call(
-      SYS_mmap, {0, page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, ~std::uint64_t{0}, 0});
+  const auto mapped = system_call(SYS_mmap, {0, page, PROT_READ | PROT_WRITE,
+                                             MAP_PRIVATE | MAP_ANONYMOUS, ~std::uint64_t{0}, 0});
   if (!mapped)
     return pass_on(mapped);
   scratch_is_mapped_ = true;
@@ -264,6 +276,8 @@ tl::unexpected<Error> BorrowedThread::lost(const char *where) {
   return fail(ESRCH, fmt::format("{}: the client died", where));
 }
 
-bool BorrowedThread::tracer_must_retire() { return traces_a_dead_client; }
+bool BorrowedThread::tracer_must_retire() {
+  return traces_a_dead_client;
+}
 
 } // namespace vfio_shim::client

@@ -7,8 +7,6 @@
 #include "vfio_shim/result.hpp"
 #include "vfio_shim/units.hpp"
 
-#include <sys/user.h>
-
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -16,6 +14,8 @@
 #include <memory>
 #include <span>
 #include <vector>
+
+#include <sys/user.h>
 
 namespace vfio_shim::client {
 
@@ -34,7 +34,8 @@ public:
   /// Seizes @p thread, which waits in an ioctl that we have not answered yet, then calls
   /// @p let_go, which must answer it, and waits until the thread has stopped.
   ///
-  /// @return EBUSY: somebody else traces it, or its seccomp filter cannot be suspended. ESRCH: it is dying. After ESRCH @p let_go may or may
+  /// @return EBUSY: somebody else traces it, or its seccomp filter cannot be suspended. ESRCH: it
+  /// is dying. After ESRCH @p let_go may or may
   ///         not have been called; after any other error it has not.
   static Result<std::unique_ptr<BorrowedThread>> borrow(Tid thread,
                                                         const std::function<void()> &let_go);
@@ -90,7 +91,7 @@ private:
   ClientAddr scratch_{};
   std::vector<std::byte> scratch_contents_; ///< What was on the stack below the red zone.
   bool scratch_is_mapped_ = false;          ///< We mapped a page and must unmap it.
-  bool trap_pending_ = false; ///< The client was sent a SIGTRAP of its own meanwhile.
+  bool trap_pending_ = false;               ///< The client was sent a SIGTRAP of its own meanwhile.
   std::array<std::byte, 128> trap_info_{};
 };
 

@@ -5,15 +5,15 @@
 #include "client/memory_map.hpp"
 #include "client/thread_state.hpp"
 
+#include <array>
+#include <fstream>
+
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <linux/capability.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-
-#include <array>
-#include <fstream>
 
 namespace vfio_shim::client {
 
@@ -62,7 +62,8 @@ std::string describe_process(Pid process) {
 
 CallingThread::CallingThread(Tid thread, std::function<void()> answer_early,
                              ContainerFinder find_container)
-    : thread_(thread), answer_early_(std::move(answer_early)),
+    : thread_(thread),
+      answer_early_(std::move(answer_early)),
       find_container_(std::move(find_container)) {}
 
 bool CallingThread::finish(long result) {
@@ -72,11 +73,17 @@ bool CallingThread::finish(long result) {
   return answered_early_;
 }
 
-std::string CallingThread::describe() const { return describe_process(pid()); }
+std::string CallingThread::describe() const {
+  return describe_process(pid());
+}
 
-Pid CallingThread::pid() const { return process_of(thread_); }
+Pid CallingThread::pid() const {
+  return process_of(thread_);
+}
 
-Result<Fd> CallingThread::process() { return open_pidfd(thread_); }
+Result<Fd> CallingThread::process() {
+  return open_pidfd(thread_);
+}
 
 Result<void> CallingThread::read(ClientAddr from, std::span<std::byte> to) {
   return read_memory(thread_, from, to);
@@ -101,9 +108,9 @@ Result<void> CallingThread::ioctl_in_client(const Fd &file, unsigned long comman
   if (!scratch)
     return pass_on(scratch);
   VFIO_SHIM_TRY(write_memory(thread_, *scratch, argument));
-  const auto done = (*thread)->system_call(
-      SYS_ioctl, {static_cast<std::uint64_t>(installed->number().value), command, scratch->value, 0,
-                  0, 0});
+  const auto done =
+      (*thread)->system_call(SYS_ioctl, {static_cast<std::uint64_t>(installed->number().value),
+                                         command, scratch->value, 0, 0, 0});
   if (!done)
     return pass_on(done);
   return {};

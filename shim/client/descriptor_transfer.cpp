@@ -2,17 +2,17 @@
 
 #include "client/memory.hpp"
 
-#include <fcntl.h>
-#include <sys/socket.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstring>
 #include <utility>
 #include <vector>
+
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 namespace vfio_shim::client {
 
@@ -28,7 +28,9 @@ struct Layout {
 };
 static_assert(sizeof(Layout) <= BorrowedThread::scratch_size);
 
-std::uint64_t address_of(ClientAddr scratch, std::size_t offset) { return scratch.value + offset; }
+std::uint64_t address_of(ClientAddr scratch, std::size_t offset) {
+  return scratch.value + offset;
+}
 
 /// The structs of a recvmsg() with one descriptor, with pointers as the client sees them.
 Layout receiving_layout(ClientAddr scratch) {
@@ -98,10 +100,10 @@ Result<ClientFd> pass_through(BorrowedThread &thread, const Fd &process, const F
   if (!our_end)
     return pass_on(our_end);
   VFIO_SHIM_TRY(send_descriptor(*our_end, file));
-  const auto received = thread.system_call(
-      SYS_recvmsg, {static_cast<std::uint64_t>(layout.sockets[0]),
-                    address_of(scratch, offsetof(Layout, message)),
-                    MSG_CMSG_CLOEXEC | MSG_DONTWAIT, 0, 0, 0});
+  const auto received =
+      thread.system_call(SYS_recvmsg, {static_cast<std::uint64_t>(layout.sockets[0]),
+                                       address_of(scratch, offsetof(Layout, message)),
+                                       MSG_CMSG_CLOEXEC | MSG_DONTWAIT, 0, 0, 0});
   if (!received)
     return pass_on(received);
   VFIO_SHIM_TRY(read_memory(thread.id(), scratch, std::as_writable_bytes(std::span(&layout, 1))));
@@ -128,9 +130,9 @@ Result<DescriptorInClient> DescriptorInClient::install(BorrowedThread &thread, c
   Layout layout = receiving_layout(*scratch);
   const auto bytes = std::as_writable_bytes(std::span(&layout, 1));
   VFIO_SHIM_TRY(write_memory(thread.id(), *scratch, bytes));
-  const auto paired = thread.system_call(
-      SYS_socketpair, {AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0,
-                       address_of(*scratch, offsetof(Layout, sockets)), 0, 0});
+  const auto paired =
+      thread.system_call(SYS_socketpair, {AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0,
+                                          address_of(*scratch, offsetof(Layout, sockets)), 0, 0});
   if (!paired)
     return pass_on(paired);
   VFIO_SHIM_TRY(read_memory(thread.id(), *scratch, bytes));
@@ -146,8 +148,10 @@ Result<DescriptorInClient> DescriptorInClient::install(BorrowedThread &thread, c
 }
 
 DescriptorInClient::DescriptorInClient(DescriptorInClient &&other) noexcept
-    : thread_(std::exchange(other.thread_, nullptr)), first_socket_(other.first_socket_),
-      second_socket_(other.second_socket_), number_(other.number_) {}
+    : thread_(std::exchange(other.thread_, nullptr)),
+      first_socket_(other.first_socket_),
+      second_socket_(other.second_socket_),
+      number_(other.number_) {}
 
 DescriptorInClient::~DescriptorInClient() {
   if (thread_ != nullptr)

@@ -39,7 +39,9 @@ public:
 private:
   DescriptorInClient(BorrowedThread &thread, ClientFd first_socket, ClientFd second_socket,
                      ClientFd number)
-      : thread_(&thread), first_socket_(first_socket), second_socket_(second_socket),
+      : thread_(&thread),
+        first_socket_(first_socket),
+        second_socket_(second_socket),
         number_(number) {}
 
   BorrowedThread *thread_;

@@ -2,6 +2,9 @@
 
 #include "abi/procmap.hpp"
 
+#include <algorithm>
+#include <optional>
+
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <linux/magic.h>
@@ -9,9 +12,6 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/vfs.h>
-
-#include <algorithm>
-#include <optional>
 
 namespace vfio_shim::client {
 

@@ -1,9 +1,9 @@
 #include "client/periodic_interrupt.hpp"
 
+#include <csignal>
+
 #include <sys/syscall.h>
 #include <unistd.h>
-
-#include <csignal>
 
 namespace vfio_shim::client {
 

@@ -2,14 +2,14 @@
 
 #include "vfio_shim/fd.hpp"
 
-#include <fcntl.h>
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <array>
 #include <charconv>
 #include <csignal>
 #include <string_view>
+
+#include <fcntl.h>
+#include <fmt/format.h>
 
 namespace vfio_shim::client {
 

@@ -15,14 +15,17 @@ bool deserves_warning(const Error &error) {
 
 Call::Call(fuse_req_t request, unsigned int command, std::uint64_t argument,
            client::ContainerFinder find_container)
-    : request_(request), command_(command), argument_(argument),
+    : request_(request),
+      command_(command),
+      argument_(argument),
       client_(
-          Tid{fuse_req_ctx(request)->pid},
-          [request] { fuse_reply_ioctl(request, 0, nullptr, 0); }, std::move(find_container)) {}
+          Tid{fuse_req_ctx(request)->pid}, [request] { fuse_reply_ioctl(request, 0, nullptr, 0); },
+          std::move(find_container)) {}
 
 void Call::reply(std::string_view name, const Result<long> &result) {
   if (!result) {
-    const auto level = deserves_warning(result.error()) ? spdlog::level::warn : spdlog::level::debug;
+    const auto level =
+        deserves_warning(result.error()) ? spdlog::level::warn : spdlog::level::debug;
     if (spdlog::should_log(level))
       spdlog::log(level, "{}: {} ({:#x}) with {:#x}: {}", client_.describe(),
                   name.empty() ? "ioctl" : name, command_, argument_, result.error().describe());

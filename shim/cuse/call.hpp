@@ -6,10 +6,10 @@
 
 #include "vfio_shim/result.hpp"
 
-#include <fuse_lowlevel.h>
-
 #include <cstdint>
 #include <string_view>
+
+#include <fuse_lowlevel.h>
 
 namespace vfio_shim::cuse {
 

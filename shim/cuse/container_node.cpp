@@ -21,13 +21,16 @@ struct OpenContainer {
 
 using Handle = std::shared_ptr<OpenContainer>;
 
-Handle &handle_of(const fuse_file_info &file) { return *reinterpret_cast<Handle *>(file.fh); }
+Handle &handle_of(const fuse_file_info &file) {
+  return *reinterpret_cast<Handle *>(file.fh);
+}
 
 } // namespace
 
-Result<std::shared_ptr<ContainerNode>>
-ContainerNode::create(WorkerPool &pool, const std::string &name, const NodePermissions &permissions,
-                      ContainerOptions options) {
+Result<std::shared_ptr<ContainerNode>> ContainerNode::create(WorkerPool &pool,
+                                                             const std::string &name,
+                                                             const NodePermissions &permissions,
+                                                             ContainerOptions options) {
   std::shared_ptr<ContainerNode> node(new ContainerNode(pool, name, std::move(options)));
   VFIO_SHIM_TRY(node->appear(permissions));
   return node;
@@ -38,8 +41,8 @@ ContainerNode::ContainerNode(WorkerPool &pool, const std::string &name, Containe
 
 void ContainerNode::open(fuse_req_t request, fuse_file_info &file) {
   auto opened = std::make_shared<OpenContainer>();
-  opened->container = std::make_shared<Container>(
-      options_, client::process_of(Tid{fuse_req_ctx(request)->pid}));
+  opened->container =
+      std::make_shared<Container>(options_, client::process_of(Tid{fuse_req_ctx(request)->pid}));
   auto handle = std::make_unique<Handle>(std::move(opened));
   file.fh = reinterpret_cast<std::uint64_t>(handle.get());
   // If the client was killed while it opened, the kernel will not release what it never got.
@@ -64,8 +67,7 @@ void ContainerNode::ioctl(fuse_req_t request, fuse_file_info &file, unsigned int
     return;
   }
   opened->queue.submit(
-      std::make_unique<Call>(request, command, argument,
-                             [](const Fd &) { return nullptr; }),
+      std::make_unique<Call>(request, command, argument, [](const Fd &) { return nullptr; }),
       [container = opened->container.get()](Call &call) {
         call.reply(Container::call_name(call.command()),
                    container->call(call.client(), call.command(), call.argument()));

@@ -13,14 +13,16 @@ struct OpenGroup {
 
 using Handle = std::shared_ptr<OpenGroup>;
 
-Handle &handle_of(const fuse_file_info &file) { return *reinterpret_cast<Handle *>(file.fh); }
+Handle &handle_of(const fuse_file_info &file) {
+  return *reinterpret_cast<Handle *>(file.fh);
+}
 
 } // namespace
 
-Result<std::shared_ptr<GroupNode>>
-GroupNode::create(WorkerPool &pool, const std::string &name, const NodePermissions &permissions,
-                  GroupId id, Ledger *ledger, Janitor &janitor,
-                  client::ContainerFinder find_container) {
+Result<std::shared_ptr<GroupNode>> GroupNode::create(WorkerPool &pool, const std::string &name,
+                                                     const NodePermissions &permissions, GroupId id,
+                                                     Ledger *ledger, Janitor &janitor,
+                                                     client::ContainerFinder find_container) {
   std::shared_ptr<GroupNode> node(
       new GroupNode(pool, name, id, ledger, janitor, std::move(find_container)));
   VFIO_SHIM_TRY(node->appear(permissions));
@@ -29,7 +31,11 @@ GroupNode::create(WorkerPool &pool, const std::string &name, const NodePermissio
 
 GroupNode::GroupNode(WorkerPool &pool, const std::string &name, GroupId id, Ledger *ledger,
                      Janitor &janitor, client::ContainerFinder find_container)
-    : Node(pool, name), id_(id), ledger_(ledger), janitor_(janitor), find_container_(std::move(find_container)) {}
+    : Node(pool, name),
+      id_(id),
+      ledger_(ledger),
+      janitor_(janitor),
+      find_container_(std::move(find_container)) {}
 
 bool GroupNode::in_use() {
   const std::scoped_lock lock(mutex_);
@@ -81,9 +87,8 @@ void GroupNode::ioctl(fuse_req_t request, fuse_file_info &file, unsigned int com
   const Handle opened = handle_of(file);
   opened->queue.submit(std::make_unique<Call>(request, command, argument, find_container_),
                        [group = opened->group.get()](Call &call) {
-                         call.reply(
-                             Group::call_name(call.command()),
-                             group->call(call.client(), call.command(), call.argument()));
+                         call.reply(Group::call_name(call.command()),
+                                    group->call(call.client(), call.command(), call.argument()));
                        });
 }
 

@@ -2,10 +2,9 @@
 /// A group node: /dev/vfio/<N>.
 #pragma once
 
+#include "client/calling_thread.hpp"
 #include "cuse/janitor.hpp"
 #include "cuse/node.hpp"
-
-#include "client/calling_thread.hpp"
 
 #include "vfio_shim/group.hpp"
 
@@ -40,8 +39,8 @@ public:
              bool compat) override;
 
 private:
-  GroupNode(WorkerPool &pool, const std::string &name, GroupId id, Ledger *ledger,
-            Janitor &janitor, client::ContainerFinder find_container);
+  GroupNode(WorkerPool &pool, const std::string &name, GroupId id, Ledger *ledger, Janitor &janitor,
+            client::ContainerFinder find_container);
 
   bool end_if_abandoned_locked();
 

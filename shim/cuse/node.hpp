@@ -7,11 +7,11 @@
 
 #include "vfio_shim/result.hpp"
 
-#include <sys/types.h>
-
 #include <filesystem>
 #include <memory>
 #include <string>
+
+#include <sys/types.h>
 
 namespace vfio_shim::cuse {
 

@@ -4,11 +4,11 @@
 
 #include "vfio_shim/topology.hpp"
 
-#include <fmt/format.h>
-#include <spdlog/spdlog.h>
-
 #include <algorithm>
 #include <set>
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
 
 namespace vfio_shim::cuse {
 
@@ -34,8 +34,8 @@ void Server::follow_topology() {
       continue;
     auto node = GroupNode::create(
         pool_, fmt::format("{}/{}", options_.prefix, group.id.value), options_.groups, group.id,
-        &ledger_,
-        janitor_, [container = container_](const Fd &file) { return container->find(file); });
+        &ledger_, janitor_,
+        [container = container_](const Fd &file) { return container->find(file); });
     if (!node) {
       spdlog::error("no node for IOMMU group {}: {}", group.id.value, node.error().describe());
       continue;

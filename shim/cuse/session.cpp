@@ -1,12 +1,12 @@
 #include "cuse/session.hpp"
 
-#include <fcntl.h>
-#include <fmt/format.h>
-#include <linux/fuse.h>
-
 #include <array>
 #include <cstdlib>
 #include <cstring>
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <linux/fuse.h>
 
 namespace vfio_shim::cuse {
 
@@ -16,7 +16,9 @@ Handler &handler_of(fuse_req_t request) {
   return static_cast<Session *>(fuse_req_userdata(request))->handler();
 }
 
-void on_open(fuse_req_t request, fuse_file_info *file) { handler_of(request).open(request, *file); }
+void on_open(fuse_req_t request, fuse_file_info *file) {
+  handler_of(request).open(request, *file);
+}
 
 void on_release(fuse_req_t request, fuse_file_info *file) {
   handler_of(request).release(request, *file);
@@ -42,10 +44,12 @@ void refuse_write(fuse_req_t request, const char * /*bytes*/, size_t /*size*/, o
 
 } // namespace
 
-Message::~Message() { std::free(buffer_.mem); } // libfuse allocates it with malloc().
+Message::~Message() {
+  std::free(buffer_.mem);
+} // libfuse allocates it with malloc().
 
 Result<std::shared_ptr<Session>> Session::create(const std::string &name,
-                                                  std::shared_ptr<Handler> handler) {
+                                                 std::shared_ptr<Handler> handler) {
   Fd cuse{::open("/dev/cuse", O_RDWR | O_CLOEXEC | O_NONBLOCK)};
   if (!cuse)
     return fail_errno("/dev/cuse");
@@ -68,7 +72,8 @@ Session::Session(std::string name, std::shared_ptr<Handler> handler, Fd cuse)
   session_.reset(cuse_lowlevel_new(&parsed, &info, &served, this));
   fuse_opt_free_args(&parsed);
   // libfuse takes an open connection by this name; it will close its descriptor itself.
-  const std::string connection = fmt::format("/dev/fd/{}", ::fcntl(cuse_.get(), F_DUPFD_CLOEXEC, 0));
+  const std::string connection =
+      fmt::format("/dev/fd/{}", ::fcntl(cuse_.get(), F_DUPFD_CLOEXEC, 0));
   fuse_session_mount(session_.get(), connection.c_str());
 }
 
@@ -102,8 +107,7 @@ bool Session::refuse_interrupt(const Message &message) const {
   std::memcpy(&header, message.buffer_.mem, sizeof(header));
   if (header.opcode != FUSE_INTERRUPT)
     return false;
-  const fuse_out_header answer{
-      .len = sizeof(answer), .error = -ENOSYS, .unique = header.unique};
+  const fuse_out_header answer{.len = sizeof(answer), .error = -ENOSYS, .unique = header.unique};
   (void)!::write(cuse_.get(), &answer, sizeof(answer));
   return true;
 }

@@ -5,15 +5,14 @@
 #include "vfio_shim/fd.hpp"
 #include "vfio_shim/result.hpp"
 
-#include <cuse_lowlevel.h>
-#include <fuse_lowlevel.h>
-
-#include <sys/types.h>
-
 #include <condition_variable>
 #include <memory>
 #include <mutex>
 #include <string>
+
+#include <cuse_lowlevel.h>
+#include <fuse_lowlevel.h>
+#include <sys/types.h>
 
 namespace vfio_shim::cuse {
 

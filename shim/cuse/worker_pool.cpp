@@ -2,13 +2,13 @@
 
 #include "client/borrowed_thread.hpp"
 
-#include <spdlog/spdlog.h>
-#include <sys/epoll.h>
-#include <sys/eventfd.h>
-
 #include <algorithm>
 #include <system_error>
 #include <thread>
+
+#include <spdlog/spdlog.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 
 namespace vfio_shim::cuse {
 

@@ -14,8 +14,8 @@
 
 namespace vfio_shim::cuse {
 
-/// As many threads as there is work: one is always free to take the next message, because a call may
-/// block in its client for as long as the client likes, and because calls wait for one another
+/// As many threads as there is work: one is always free to take the next message, because a call
+/// may block in its client for as long as the client likes, and because calls wait for one another
 /// (VFIO_GROUP_SET_CONTAINER asks a container who it is).
 class WorkerPool {
 public:
@@ -48,7 +48,7 @@ private:
   Next idle_for_long();
 
   Fd epoll_;
-  Fd wake_all_; ///< An eventfd that stays readable once the pool stops.
+  Fd wake_all_;      ///< An eventfd that stays readable once the pool stops.
   std::mutex mutex_; ///< Guards everything below.
   std::condition_variable all_gone_;
   std::map<std::uint64_t, std::shared_ptr<Session>> sessions_;
