@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <fstream>
 
 #include <fcntl.h>
 
@@ -15,18 +14,6 @@ namespace vfio_shim::test {
 namespace {
 
 constexpr Access both{.read = true, .write = true};
-
-/// Bytes that the kernel charges to this process as pinned.
-std::uint64_t pinned_bytes() {
-  std::ifstream status{"/proc/self/status"};
-  for (std::string word; status >> word;)
-    if (word == "VmPin:") {
-      std::uint64_t kilobytes = 0;
-      status >> kilobytes;
-      return kilobytes * 1024;
-    }
-  return 0;
-}
 
 /// A backend with the first edu's group behind it.
 class NativeBackend : public NativeTest {

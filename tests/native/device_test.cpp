@@ -97,6 +97,15 @@ TEST_F(NativeDevice, StaysUsableWhenItsMemoryWasUnmappedByTheProgramWhileItWasCl
   EXPECT_TRUE(dma_works(device.edu(), fresh, other_iova));
 }
 
+TEST_F(NativeDevice, LeavesItsMappingsPinnedWhenItIsClosed) {
+  const std::uint64_t before = pinned_bytes();
+  ASSERT_EQ(map(some_iova, memory), succeeds);
+  { const OpenEdu device = open(); }
+  EXPECT_EQ(pinned_bytes(), before + memory.size().count);
+  ASSERT_EQ(container.unmap_all(), answers(0x2000));
+  EXPECT_EQ(pinned_bytes(), before);
+}
+
 TEST_F(NativeDevice, IsOpenUntilItIsClosed) {
   EXPECT_FALSE(group->group().device_open());
   OpenEdu device = open();

@@ -44,6 +44,30 @@ TEST_F(NativeGroups, LeaveTheirMappingsToTheOthers) {
   EXPECT_EQ(container.unmap_all(), answers(0x2000));
 }
 
+TEST_F(NativeGroups, HaveTheirMappingsPinnedOnceForAllOfThem) {
+  const std::uint64_t before = pinned_bytes();
+  ASSERT_EQ(map(some_iova, memory), succeeds);
+  GroupFile other = second();
+  ASSERT_EQ(other.set_container(container), succeeds);
+  EXPECT_EQ(pinned_bytes(), before + memory.size().count);
+  ASSERT_EQ(group->unset_container(), succeeds);
+  EXPECT_EQ(pinned_bytes(), before + memory.size().count) << "the other one is still there";
+  ASSERT_EQ(other.unset_container(), succeeds);
+  EXPECT_EQ(pinned_bytes(), before);
+}
+
+TEST_F(NativeGroups, JoinAndLeaveAsOftenAsTheyLike) {
+  ASSERT_EQ(map(some_iova, memory), succeeds);
+  const OpenEdu staying{group->device(edus[0].address)};
+  for (int round = 0; round < 20; ++round) {
+    GroupFile other = second();
+    ASSERT_EQ(other.set_container(container), succeeds) << "round " << round;
+    ASSERT_TRUE(other.device(edus[1].address)) << "round " << round;
+    ASSERT_EQ(other.unset_container(), succeeds) << "round " << round;
+  }
+  EXPECT_TRUE(dma_works(staying.edu(), memory, some_iova));
+}
+
 TEST_F(NativeGroups, DoNotSeeAnotherContainersMappings) {
   ContainerFile apart = program.open_container();
   GroupFile other = program.open_group_in(group_of(edus[1]), apart);

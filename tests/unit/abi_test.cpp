@@ -19,6 +19,7 @@ TEST(IommufdAbi, IoctlsHaveTheKernelsNumbers) {
   EXPECT_EQ(iommu_ioas_unmap, 0x3b86U);
   EXPECT_EQ(iommu_option, 0x3b87U);
   EXPECT_EQ(iommu_vfio_ioas, 0x3b88U);
+  EXPECT_EQ(iommu_hwpt_alloc, 0x3b89U);
   EXPECT_EQ(iommu_get_hw_info, 0x3b8aU);
   EXPECT_EQ(iommu_ioas_map_file, 0x3b8fU);
 }
@@ -78,6 +79,16 @@ TEST(IommufdAbi, StructsHaveTheKernelsLayout) {
   EXPECT_EQ(offsetof(IommuVfioIoas, ioas_id), 4U);
   EXPECT_EQ(offsetof(IommuVfioIoas, op), 8U);
 
+  EXPECT_EQ(sizeof(IommuHwptAlloc), 48U);
+  EXPECT_EQ(offsetof(IommuHwptAlloc, flags), 4U);
+  EXPECT_EQ(offsetof(IommuHwptAlloc, dev_id), 8U);
+  EXPECT_EQ(offsetof(IommuHwptAlloc, pt_id), 12U);
+  EXPECT_EQ(offsetof(IommuHwptAlloc, out_hwpt_id), 16U);
+  EXPECT_EQ(offsetof(IommuHwptAlloc, data_type), 24U);
+  EXPECT_EQ(offsetof(IommuHwptAlloc, data_len), 28U);
+  EXPECT_EQ(offsetof(IommuHwptAlloc, data_uptr), 32U);
+  EXPECT_EQ(offsetof(IommuHwptAlloc, fault_id), 40U);
+
   EXPECT_EQ(sizeof(IommuHwInfo), 40U);
   EXPECT_EQ(offsetof(IommuHwInfo, dev_id), 8U);
   EXPECT_EQ(offsetof(IommuHwInfo, data_len), 12U);
@@ -95,6 +106,7 @@ TEST(IommufdAbi, EveryStructStartsWithItsOwnSize) {
   EXPECT_EQ(IommuIoasUnmap{}.size, 24U);
   EXPECT_EQ(IommuOption{}.size, 24U);
   EXPECT_EQ(IommuVfioIoas{}.size, 12U);
+  EXPECT_EQ(IommuHwptAlloc{}.size, 48U);
   EXPECT_EQ(IommuHwInfo{}.size, 40U);
 }
 

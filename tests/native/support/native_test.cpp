@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <fstream>
 #include <random>
 
 namespace vfio_shim::test {
@@ -52,6 +53,17 @@ bool device_reaches(const legacy::Edu &edu, const legacy::Memory &memory, Iova i
   std::ranges::copy(before, memory.data());
   edu.store(to_legacy(iova), transfer);
   return !holds(memory.data(), before);
+}
+
+std::uint64_t pinned_bytes() {
+  std::ifstream status{"/proc/self/status"};
+  for (std::string word; status >> word;)
+    if (word == "VmPin:") {
+      std::uint64_t kilobytes = 0;
+      status >> kilobytes;
+      return kilobytes * 1024;
+    }
+  return 0;
 }
 
 NativeTest::NativeTest() : program({.make_backend = iommufd_factory()}, {}) {}

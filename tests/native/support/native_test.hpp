@@ -60,6 +60,9 @@ bool dma_works(const legacy::Edu &edu, const legacy::Memory &memory, Iova iova);
 /// Whether the device can write to @p memory, mapped at @p iova or not.
 bool device_reaches(const legacy::Edu &edu, const legacy::Memory &memory, Iova iova);
 
+/// Bytes that the kernel charges to this process as pinned.
+std::uint64_t pinned_bytes();
+
 /// A program that has opened nothing yet. At the end, every group must be free for the next one.
 class NativeTest : public testing::Test {
 protected:
