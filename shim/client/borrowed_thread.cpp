@@ -38,18 +38,20 @@ const void *as_data(std::uint64_t number) {
   return reinterpret_cast<const void *>(number);
 }
 
-Result<void> seize(Tid thread, const ThreadState &state) {
+Result<void> seize(Tid thread) {
   // TRACEEXIT tells of a client that is killed meanwhile, at once. Its end would be reported only
   // after things that may wait for us (see lost()).
-  std::uint64_t options = PTRACE_O_TRACEEXIT | PTRACE_O_TRACESYSGOOD;
+  constexpr std::uint64_t options = PTRACE_O_TRACEEXIT | PTRACE_O_TRACESYSGOOD;
   // A sandboxed client's own filter must not judge the calls that it makes for us.
-  if (state.sandboxed)
-    options |= PTRACE_O_SUSPEND_SECCOMP;
-  if (trace(PTRACE_SEIZE, thread, 0, as_data(options)) == 0)
+  if (trace(PTRACE_SEIZE, thread, 0, as_data(options | PTRACE_O_SUSPEND_SECCOMP)) == 0)
     return {};
-  if (errno == EINVAL && state.sandboxed)
-    return fail(EBUSY, "PTRACE_SEIZE: the client has a seccomp filter, and this kernel cannot "
-                       "suspend it (CONFIG_CHECKPOINT_RESTORE)");
+  if (errno == EINVAL) { // No CONFIG_CHECKPOINT_RESTORE.
+    if (is_sandboxed(thread))
+      return fail(EBUSY, "the client has a seccomp filter, and this kernel cannot suspend it "
+                         "(CONFIG_CHECKPOINT_RESTORE)");
+    if (trace(PTRACE_SEIZE, thread, 0, as_data(options)) == 0)
+      return {};
+  }
   if (errno == EPERM)
     return fail(EBUSY, "PTRACE_SEIZE: the client is being traced (a debugger?)");
   return fail_errno("PTRACE_SEIZE");
@@ -81,12 +83,12 @@ bool sent_by_somebody(const siginfo_t &info) {
 
 Result<std::unique_ptr<BorrowedThread>>
 BorrowedThread::borrow(Tid thread, const std::function<void()> &let_go) {
-  const auto state = read_thread_state(thread);
-  if (!state)
-    return pass_on(state);
-  VFIO_SHIM_TRY(seize(thread, *state));
+  const auto no_traps = ignores_sigtrap(thread);
+  if (!no_traps)
+    return pass_on(no_traps);
+  VFIO_SHIM_TRY(seize(thread));
   std::unique_ptr<BorrowedThread> borrowed(new BorrowedThread(thread));
-  borrowed->can_be_trapped_ = !state->ignores_sigtrap;
+  borrowed->can_be_trapped_ = !*no_traps;
   if (trace(PTRACE_INTERRUPT, thread, 0, nullptr) != 0)
     return borrowed->lost("PTRACE_INTERRUPT");
   let_go();

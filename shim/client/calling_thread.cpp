@@ -31,14 +31,17 @@ Result<Fd> open_pidfd(Tid thread) {
   return handle;
 }
 
+/// The inode of the user namespace of /proc/<process>; 0 if it is gone.
+std::uint64_t user_namespace(const std::string &process) {
+  struct stat link {};
+  return ::stat(fmt::format("/proc/{}/ns/user", process).c_str(), &link) == 0 ? link.st_ino : 0;
+}
+
 /// Whether the thread holds CAP_IPC_LOCK where the kernel looks for it: in the initial user
 /// namespace, which is the daemon's own.
 bool has_ipc_lock(Tid thread) {
-  struct stat ours {};
-  struct stat theirs {};
-  const std::string link = fmt::format("/proc/{}/ns/user", thread.value);
-  if (::stat("/proc/self/ns/user", &ours) != 0 || ::stat(link.c_str(), &theirs) != 0 ||
-      ours.st_ino != theirs.st_ino)
+  static const std::uint64_t our_namespace = user_namespace("self");
+  if (user_namespace(std::to_string(thread.value)) != our_namespace)
     return false;
   __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = thread.value};
   std::array<__user_cap_data_struct, _LINUX_CAPABILITY_U32S_3> sets{};
@@ -49,8 +52,7 @@ bool has_ipc_lock(Tid thread) {
 } // namespace
 
 Pid process_of(Tid thread) {
-  const auto state = read_thread_state(thread);
-  return state ? state->process : Pid{thread.value};
+  return thread_group(thread).value_or(Pid{thread.value});
 }
 
 std::string describe_process(Pid process) {

@@ -6,6 +6,7 @@
 #include <array>
 #include <charconv>
 #include <csignal>
+#include <optional>
 #include <string_view>
 
 #include <fcntl.h>
@@ -14,18 +15,6 @@
 namespace vfio_shim::client {
 
 namespace {
-
-/// The number after "\n<key>:\t" in /proc/<tid>/status; 0 if the kernel does not show the key.
-std::uint64_t status_number(std::string_view status, std::string_view key, int base) {
-  const std::string line = fmt::format("\n{}:\t", key);
-  const auto at = status.find(line);
-  if (at == std::string_view::npos)
-    return 0;
-  const std::string_view value = status.substr(at + line.size());
-  std::uint64_t number = 0;
-  std::from_chars(value.data(), value.data() + value.size(), number, base);
-  return number;
-}
 
 using FileText = std::array<char, 4096>;
 
@@ -37,31 +26,63 @@ std::string_view read_proc(Tid thread, const char *name, FileText &text) {
   return {text.data(), size > 0 ? static_cast<std::size_t>(size) : 0};
 }
 
-} // namespace
+std::optional<std::uint64_t> parse_number(std::string_view text) {
+  std::uint64_t number = 0;
+  if (std::from_chars(text.data(), text.data() + text.size(), number).ec != std::errc{})
+    return std::nullopt;
+  return number;
+}
 
-Result<ThreadState> read_thread_state(Tid thread) {
+/// The number after "\n<key>:\t" in /proc/<tid>/status.
+std::optional<std::uint64_t> status_number(Tid thread, std::string_view key) {
   FileText text;
   const std::string_view status = read_proc(thread, "status", text);
-  if (status.empty())
+  const std::string line = fmt::format("\n{}:\t", key);
+  const auto at = status.find(line);
+  if (at == std::string_view::npos)
+    return std::nullopt;
+  return parse_number(status.substr(at + line.size()));
+}
+
+/// Fields of /proc/<tid>/stat as proc(5) numbers them.
+enum class StatField : std::uint8_t { flags = 9, sigignore = 33 };
+
+/// A field of /proc/<tid>/stat: quicker to read than "status", which looks at the memory as well.
+std::optional<std::uint64_t> stat_number(Tid thread, StatField field) {
+  constexpr int field_after_name = 3;
+  FileText text;
+  std::string_view stat = read_proc(thread, "stat", text);
+  // The command name comes before, in parentheses, and may contain anything.
+  stat.remove_prefix(std::min(stat.size(), stat.rfind(')') + 2));
+  for (int at = field_after_name; at < static_cast<int>(field) && !stat.empty(); ++at)
+    stat.remove_prefix(std::min(stat.size(), stat.find(' ') + 1));
+  return parse_number(stat);
+}
+
+} // namespace
+
+Result<Pid> thread_group(Tid thread) {
+  const auto number = status_number(thread, "Tgid");
+  if (!number)
     return fail(ESRCH, fmt::format("/proc/{}/status", thread.value));
+  return Pid{static_cast<int>(*number)};
+}
+
+bool is_sandboxed(Tid thread) {
+  return status_number(thread, "Seccomp").value_or(0) != 0;
+}
+
+Result<bool> ignores_sigtrap(Tid thread) {
   constexpr std::uint64_t sigtrap = std::uint64_t{1} << (SIGTRAP - 1);
-  return ThreadState{.process = Pid{static_cast<int>(status_number(status, "Tgid", 10))},
-                     .sandboxed = status_number(status, "Seccomp", 10) != 0,
-                     .ignores_sigtrap = (status_number(status, "SigIgn", 16) & sigtrap) != 0};
+  const auto ignored = stat_number(thread, StatField::sigignore);
+  if (!ignored)
+    return fail(ESRCH, fmt::format("/proc/{}/stat", thread.value));
+  return (*ignored & sigtrap) != 0;
 }
 
 bool is_exiting(Tid thread) {
-  constexpr unsigned long pf_exiting = 0x4; // include/linux/sched.h
-  constexpr int fields_before_flags = 6;    // State, ppid, pgrp, session, tty, tpgid.
-  FileText text;
-  std::string_view stat = read_proc(thread, "stat", text);
-  // The command name comes before the fields, in parentheses, and may contain anything.
-  stat.remove_prefix(std::min(stat.size(), stat.rfind(')') + 2));
-  for (int field = 0; field < fields_before_flags && !stat.empty(); ++field)
-    stat.remove_prefix(std::min(stat.size(), stat.find(' ') + 1));
-  unsigned long flags = pf_exiting;
-  std::from_chars(stat.data(), stat.data() + stat.size(), flags);
-  return (flags & pf_exiting) != 0;
+  constexpr std::uint64_t pf_exiting = 0x4; // include/linux/sched.h
+  return (stat_number(thread, StatField::flags).value_or(pf_exiting) & pf_exiting) != 0;
 }
 
 } // namespace vfio_shim::client

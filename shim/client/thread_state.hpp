@@ -1,5 +1,5 @@
 /// @file
-/// What /proc/<tid>/status tells about a client's thread.
+/// What /proc tells about a client's thread.
 #pragma once
 
 #include "vfio_shim/result.hpp"
@@ -7,15 +7,14 @@
 
 namespace vfio_shim::client {
 
-/// The parts that matter for borrowing the thread.
-struct ThreadState {
-  Pid process;                  ///< The thread group.
-  bool sandboxed = false;       ///< A seccomp mode is set.
-  bool ignores_sigtrap = false; ///< The process has set SIGTRAP to SIG_IGN.
-};
+/// The thread group of @p thread. @return ESRCH: no such thread.
+Result<Pid> thread_group(Tid thread);
 
-/// @return ESRCH: no such thread.
-Result<ThreadState> read_thread_state(Tid thread);
+/// Whether the thread has a seccomp filter; no if it is gone.
+bool is_sandboxed(Tid thread);
+
+/// Whether the thread's process has set SIGTRAP to SIG_IGN. @return ESRCH: no such thread.
+Result<bool> ignores_sigtrap(Tid thread);
 
 /// Whether the thread is on its way out of existence, or gone.
 bool is_exiting(Tid thread);
