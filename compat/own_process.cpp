@@ -78,7 +78,7 @@ Result<Fd> OwnProcess::copy_of(ClientFd number) {
 }
 
 std::shared_ptr<Container> OwnProcess::container_behind(const Fd &file) {
-  return find_container_(file);
+  return find_container_ ? find_container_(file) : nullptr;
 }
 
 Result<ClientFd> OwnProcess::hand_over(const Fd &file) {

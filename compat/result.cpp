@@ -12,7 +12,8 @@ std::string errno_name(int code) {
 }
 
 std::string Error::describe() const {
-  return fmt::format("{} ({}) at {}", errno_name(code), ::strerrordesc_np(code), where);
+  const char *meaning = ::strerrordesc_np(code);
+  return fmt::format("{} ({}) at {}", errno_name(code), meaning != nullptr ? meaning : "?", where);
 }
 
 } // namespace vfio_shim

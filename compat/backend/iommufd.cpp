@@ -190,8 +190,11 @@ Result<void> IommufdBackend::unmap(IovaRange range) {
 }
 
 Result<Fd> IommufdBackend::open_device(GroupId group, const topology::Device &device) {
+  const auto found = claimed_.find(group);
+  if (found == claimed_.end())
+    return fail(EINVAL, fmt::format("group {} is not claimed", group.value));
+  ClaimedGroup &claimed = found->second;
   BoundDevice *known = find(group, device.name);
-  ClaimedGroup &claimed = claimed_[group];
   if (known == nullptr)
     known = &claimed.devices.emplace_back(device); // Plugged in since.
   if (!still_bound(*known)) {
@@ -213,20 +216,26 @@ void IommufdBackend::given_away(GroupId group, std::string_view name) {
     device->anchor.reset();
 }
 
-bool IommufdBackend::device_open(GroupId group) {
+std::vector<std::string> IommufdBackend::open_devices(GroupId group) {
+  std::vector<std::string> open;
   const auto found = claimed_.find(group);
-  return found != claimed_.end() &&
-         std::ranges::any_of(found->second.devices, [this](BoundDevice &device) {
-           return !device.anchor && still_bound(device);
-         });
+  if (found != claimed_.end())
+    for (BoundDevice &device : found->second.devices)
+      if (!device.anchor && still_bound(device))
+        open.push_back(device.device.name);
+  return open;
 }
 
 Result<void> IommufdBackend::ensure_anchor(Devices &devices) {
   if (std::ranges::any_of(devices, [this](BoundDevice &device) { return still_bound(device); }))
     return {};
-  if (devices.empty())
-    return fail(ENODEV, "group without a VFIO cdev");
-  return bind(devices.front());
+  Result<void> anchored = fail(ENODEV, "group without a VFIO cdev");
+  for (BoundDevice &device : devices) { // The first may have been unplugged.
+    anchored = bind(device);
+    if (anchored)
+      break;
+  }
+  return anchored;
 }
 
 Result<void> IommufdBackend::bind(BoundDevice &device) {

@@ -66,9 +66,9 @@ void Container::given_away(GroupId group, std::string_view name) {
     backend_->given_away(group, name);
 }
 
-bool Container::device_open(GroupId group) {
+std::vector<std::string> Container::open_devices(GroupId group) {
   const std::scoped_lock lock(mutex_);
-  return backend_ && backend_->device_open(group);
+  return backend_ ? backend_->open_devices(group) : std::vector<std::string>{};
 }
 
 Result<void> Container::make_backend_if_none() {

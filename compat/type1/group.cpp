@@ -17,10 +17,7 @@ Group::~Group() {
 
 bool Group::device_open() {
   const std::scoped_lock lock(mutex_);
-  const bool open = container_ && container_->device_open(id_);
-  if (!open)
-    forget_closed_devices();
-  return open;
+  return any_device_open();
 }
 
 void Group::close() {
@@ -36,15 +33,24 @@ bool Group::busy() {
 void Group::leave_container() {
   if (!container_)
     return;
-  forget_closed_devices();
+  for (const GivenDevice &device : given_)
+    ledger_.device_gone(device.record);
+  given_.clear();
   container_->leave(id_, record_);
   container_.reset();
 }
 
-void Group::forget_closed_devices() {
-  for (const GivenDevice &device : given_)
+bool Group::any_device_open() {
+  if (!container_)
+    return false;
+  const auto open = container_->open_devices(id_);
+  std::erase_if(given_, [&](const GivenDevice &device) {
+    if (std::ranges::find(open, device.name) != open.end())
+      return false;
     ledger_.device_gone(device.record);
-  given_.clear();
+    return true;
+  });
+  return !open.empty();
 }
 
 } // namespace vfio_shim

@@ -23,6 +23,8 @@ using type1::ArgumentKind;
 namespace {
 
 constexpr std::size_t client_page_size = 4096;
+/// Each costs a descriptor, and clients must not exhaust ours.
+constexpr std::size_t most_holders = 8;
 
 /// Reads a NUL-terminated string of at most a page, NUL included.
 /// @return EFAULT: not readable. EINVAL: longer.
@@ -135,7 +137,7 @@ struct GroupCalls {
     const std::scoped_lock lock(group.mutex_);
     if (!group.container_)
       return fail(EINVAL, "group is in no container");
-    if (group.container_->device_open(group.id_))
+    if (group.any_device_open())
       return fail(EBUSY, "a device of the group is open");
     group.leave_container();
     return 0;
@@ -155,8 +157,7 @@ struct GroupCalls {
     const std::scoped_lock lock(group.mutex_);
     if (!group.container_)
       return fail(EINVAL, "group is in no container");
-    if (!group.container_->device_open(group.id_))
-      group.forget_closed_devices();
+    group.any_device_open(); // Forgets those that are not.
     auto file = group.container_->open_device(group.id_, *device);
     if (!file && file.error().code == EBUSY)
       file = find_given(group, client, *device);
@@ -184,9 +185,10 @@ private:
   /// The kernel opens a device as often as it is asked to; a cdev is bound to an iommufd only once.
   /// So another open of the same device is another descriptor of the same file.
   static Result<Fd> find_given(Group &group, Client &client, const topology::Device &device) {
-    for (const Group::GivenDevice &given : group.given_)
-      if (given.name == device.name)
-        if (Fd copy = copy_of_device(given.holder, given.holder_pid, device, given.number))
+    const auto given = std::ranges::find(group.given_, device.name, &Group::GivenDevice::name);
+    if (given != group.given_.end())
+      for (const Group::Holder &holder : given->holders)
+        if (Fd copy = copy_of_device(holder.process, holder.pid, device, holder.number))
           return copy;
     // The holder may have passed it on, and ended.
     if (const auto process = client.process())
@@ -199,12 +201,19 @@ private:
   static void note_given(Group &group, Client &client, const topology::Device &device,
                          ClientFd number) {
     group.container_->given_away(group.id_, device.name);
-    auto holder = client.process();
-    group.given_.push_back({.name = device.name,
-                            .holder = holder ? std::move(*holder) : Fd{},
-                            .holder_pid = client.pid(),
-                            .number = number,
-                            .record = group.ledger_.device_opened(group.record_, device.name)});
+    auto given = std::ranges::find(group.given_, device.name, &Group::GivenDevice::name);
+    if (given == group.given_.end())
+      given = group.given_.insert(
+          given, {.name = device.name,
+                  .record = group.ledger_.device_opened(group.record_, device.name),
+                  .holders = {}});
+    std::erase_if(given->holders,
+                  [&](const Group::Holder &holder) { return holder.pid == client.pid(); });
+    if (given->holders.size() == most_holders)
+      given->holders.erase(given->holders.begin());
+    if (auto process = client.process())
+      given->holders.push_back(
+          {.process = std::move(*process), .pid = client.pid(), .number = number});
   }
 };
 

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -76,8 +77,8 @@ public:
   /// The client now holds the device's file: the backend lets go of its own.
   virtual void given_away(GroupId group, std::string_view name) = 0;
 
-  /// Whether a device of the group is open at the client.
-  virtual bool device_open(GroupId group) = 0;
+  /// The names of the group's devices that are open at the client.
+  virtual std::vector<std::string> open_devices(GroupId group) = 0;
 };
 
 /// Makes the backend of a new container.

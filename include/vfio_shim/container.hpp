@@ -12,7 +12,9 @@
 #include <memory>
 #include <mutex>
 #include <set>
+#include <string>
 #include <string_view>
+#include <vector>
 
 namespace vfio_shim {
 
@@ -63,8 +65,8 @@ public:
   Result<Fd> open_device(GroupId group, const topology::Device &device);
   /// See Backend::given_away().
   void given_away(GroupId group, std::string_view name);
-  /// See Backend::device_open().
-  bool device_open(GroupId group);
+  /// See Backend::open_devices().
+  std::vector<std::string> open_devices(GroupId group);
 
 private:
   friend struct ContainerCalls; // The handlers behind call(), in compat/type1/.

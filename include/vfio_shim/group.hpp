@@ -53,17 +53,24 @@ public:
 private:
   friend struct GroupCalls; // The handlers behind call(), in compat/type1/.
 
-  /// Where a device's file went, to find it again for a second VFIO_GROUP_GET_DEVICE_FD.
+  /// A process that was given a device's file, to find the file again for a second
+  /// VFIO_GROUP_GET_DEVICE_FD.
+  struct Holder {
+    Fd process; ///< A pidfd.
+    Pid pid;
+    ClientFd number;
+  };
+
+  /// A device that is open at the client.
   struct GivenDevice {
     std::string name;
-    Fd holder; ///< pidfd of the process that was given the file.
-    Pid holder_pid;
-    ClientFd number;
     Ledger::Record record = 0;
+    std::vector<Holder> holders; ///< The latest few.
   };
 
   void leave_container();
-  void forget_closed_devices();
+  /// Forgets the devices that the client has closed. @return Whether it has any open still.
+  bool any_device_open();
 
   const GroupId id_;
   const topology::Roots roots_;

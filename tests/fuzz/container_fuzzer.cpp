@@ -171,7 +171,7 @@ public:
     return fail(ENODEV, "no devices");
   }
   void given_away(GroupId /*group*/, std::string_view /*name*/) override {}
-  bool device_open(GroupId /*group*/) override { return false; }
+  std::vector<std::string> open_devices(GroupId /*group*/) override { return {}; }
 
 private:
   /// With a hole, and up to the very top.

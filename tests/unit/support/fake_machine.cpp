@@ -169,9 +169,11 @@ void FakeBackend::given_away(GroupId group, std::string_view name) {
   claimed_[group].at_client.emplace(name);
 }
 
-bool FakeBackend::device_open(GroupId group) {
+std::vector<std::string> FakeBackend::open_devices(GroupId group) {
   const auto found = claimed_.find(group);
-  return found != claimed_.end() && !found->second.at_client.empty();
+  if (found == claimed_.end())
+    return {};
+  return {found->second.at_client.begin(), found->second.at_client.end()};
 }
 
 bool FakeBackend::everything_attached() const {

@@ -77,7 +77,7 @@ public:
   Result<void> unmap(IovaRange range) override;
   Result<Fd> open_device(GroupId group, const topology::Device &device) override;
   void given_away(GroupId group, std::string_view name) override;
-  bool device_open(GroupId group) override;
+  std::vector<std::string> open_devices(GroupId group) override;
 
 private:
   friend class FakeMachine;
