@@ -272,8 +272,14 @@ Result<void> BorrowedThread::wait_for_stop() {
 /// us: its last close() is a call to us, and a sibling thread can be in a call that queues behind
 /// this one.
 tl::unexpected<Error> BorrowedThread::lost(const char *where) {
-  if (alive_ && ::waitpid(thread_.value, &stop_status_, __WALL | WNOHANG) != thread_.value)
-    traces_a_dead_client = true;
+  if (alive_) {
+    const pid_t waited = ::waitpid(thread_.value, &stop_status_, __WALL | WNOHANG);
+    const bool ended = waited == thread_.value && !WIFSTOPPED(stop_status_);
+    // It may have come to its exit stop just now: then it waits for us to be let go.
+    const bool released = waited == thread_.value && trace(PTRACE_DETACH, thread_, 0, nullptr) == 0;
+    if (!ended && !released)
+      traces_a_dead_client = true;
+  }
   alive_ = false;
   return fail(ESRCH, fmt::format("{}: the client died", where));
 }

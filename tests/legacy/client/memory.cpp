@@ -43,7 +43,9 @@ std::uint64_t read_number(const char *path) {
 }
 
 std::byte pattern_at(std::uint64_t index, std::uint32_t seed) {
-  return static_cast<std::byte>((index * 0x9e3779b97f4a7c15ull + seed * 0x2545f491ull) >> 56);
+  // The seed goes into the high bits, which are the ones that count.
+  return static_cast<std::byte>(((index + (std::uint64_t{seed} << 32)) * 0x9e3779b97f4a7c15ull) >>
+                                56);
 }
 
 } // namespace
