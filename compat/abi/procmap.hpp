@@ -1,5 +1,5 @@
 /// @file
-/// PROCMAP_QUERY on /proc/<pid>/maps (Linux 6.11): one VMA by address, without reading the file.
+/// PROCMAP_QUERY on `/proc/<pid>/maps` (Linux 6.11): one VMA by address, without reading the file.
 ///
 /// Source: include/uapi/linux/fs.h.
 #pragma once

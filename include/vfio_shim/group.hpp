@@ -1,5 +1,5 @@
 /// @file
-/// A group: what the open file of /dev/vfio/<N> is.
+/// A group: what the open file of `/dev/vfio/<N>` is.
 #pragma once
 
 #include "vfio_shim/client.hpp"

@@ -33,12 +33,12 @@ public:
   virtual ~Ledger() = default;
 
   virtual Record container_opened(Pid /*client*/) { return 0; }
-  /// @param type VFIO_TYPE1_IOMMU, VFIO_TYPE1v2_IOMMU, or 0 once all groups have left.
+  /// The type is VFIO_TYPE1_IOMMU, VFIO_TYPE1v2_IOMMU, or 0 once all groups have left.
   virtual void iommu_set(Record /*container*/, std::uint32_t /*type*/) {}
   virtual void container_gone(Record /*container*/) {}
 
   virtual Record group_opened(GroupId /*group*/, Pid /*client*/) { return 0; }
-  /// @param container The container joined, or 0: the group is in none now.
+  /// The container is the one joined, or 0: the group is in none now.
   virtual void group_moved(Record /*group*/, Record /*container*/) {}
   virtual void group_gone(Record /*group*/) {}
 

@@ -1,5 +1,5 @@
 /// @file
-/// A group node: /dev/vfio/<N>.
+/// A group node: `/dev/vfio/<N>`.
 #pragma once
 
 #include "client/calling_thread.hpp"
