@@ -18,6 +18,19 @@ using namespace std::chrono_literals;
 
 LEGACY_SUITE(KilledClient, LegacySuite);
 
+/// Moments to kill at, evenly spread over the time from now to `latest`.
+class Moments {
+public:
+  explicit Moments(std::chrono::microseconds latest)
+      : spread_{0, static_cast<int>(latest.count())} {}
+
+  std::chrono::microseconds next() { return std::chrono::microseconds{spread_(random_)}; }
+
+private:
+  std::minstd_rand random_{std::random_device{}()};
+  std::uniform_int_distribution<int> spread_;
+};
+
 /// Sets up, maps and unmaps all kinds of memory for ever.
 void work_until_killed(const Provider &provider, const PciDevice &device) {
   const Client client{provider, device};
@@ -53,12 +66,10 @@ public:
 TEST_P(KilledClient, LeavesEverythingFree) {
   constexpr int rounds = 60;
   const PciDevice device = topology::lone_edus(1)[0];
-  std::random_device seed;
-  std::minstd_rand random{seed()};
   // From before the first open to well within the work.
-  std::uniform_int_distribution<int> moment{0, 40'000};
+  Moments moments{40ms};
   for (int round = 0; round < rounds && !HasFatalFailure(); ++round) {
-    const std::chrono::microseconds delay{moment(random)};
+    const auto delay = moments.next();
     SCOPED_TRACE(testing::Message()
                  << "round " << round << ", killed after " << delay.count() << " us");
     {
@@ -90,8 +101,10 @@ TEST_P(KilledClient, WithItsDmaUnderWay) {
 }
 
 TEST_P(KilledClient, OneOfSeveralThreadsIsMapping) {
+  constexpr int rounds = 20;
   const PciDevice device = topology::lone_edus(1)[0];
-  for (int round = 0; round < 10; ++round) {
+  Moments moments{20ms};
+  for (int round = 0; round < rounds && !HasFailure(); ++round) {
     const Signpost working;
     Child client{[&] {
       const Client client{provider(), device};
@@ -108,7 +121,10 @@ TEST_P(KilledClient, OneOfSeveralThreadsIsMapping) {
       std::this_thread::sleep_for(10s);
     }};
     ASSERT_TRUE(working.await());
-    std::this_thread::sleep_for(5ms * (round + 1));
+    const auto delay = moments.next();
+    SCOPED_TRACE(testing::Message()
+                 << "round " << round << ", killed after " << delay.count() << " us");
+    std::this_thread::sleep_for(delay);
     client.kill_now();
     EXPECT_FALSE(client.wait());
     expect_all_is_free(provider(), device, false);

@@ -57,7 +57,8 @@ testing::AssertionResult Child::wait(std::chrono::seconds patience) {
   const bool ended = ends_within(patience);
   if (!ended)
     kill_now();
-  reap();
+  if (!reap())
+    return testing::AssertionFailure() << "the child was killed and does not end";
   if (!ended)
     return testing::AssertionFailure() << "the child did not end in " << patience.count() << " s";
   if (WIFSIGNALED(*status_))
@@ -75,11 +76,14 @@ bool Child::ends_within(std::chrono::milliseconds patience) const {
   return ended;
 }
 
-void Child::reap() {
+bool Child::reap() {
+  constexpr std::chrono::seconds patience{10};
+  if (!ends_within(patience))
+    return false;
   int status = 0;
-  while (::waitpid(pid_, &status, 0) == -1 && errno == EINTR) {
-  }
-  status_ = status;
+  if (::waitpid(pid_, &status, 0) == pid_)
+    status_ = status;
+  return status_.has_value();
 }
 
 void run_in_child(const std::function<void()> &body, const char *file, int line) {

@@ -29,7 +29,9 @@ public:
 
 private:
   bool ends_within(std::chrono::milliseconds patience) const;
-  void reap();
+  /// Collects the child's status, which must not take long once it was killed or has ended.
+  /// Whether it could: a thread that somebody else traces can keep a dead process from its end.
+  bool reap();
 
   pid_t pid_;
   std::optional<int> status_;
