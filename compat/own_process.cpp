@@ -1,33 +1,14 @@
 #include "vfio_shim/own_process.hpp"
 
-#include <cstring>
+#include "vfio_shim/process_memory.hpp"
 
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 namespace vfio_shim {
-
-namespace {
-
-// process_vm_*() rather than memcpy(): a bad pointer is an EFAULT, not the end of the program.
-using Copier = ssize_t (*)(pid_t, const iovec *, unsigned long, const iovec *, unsigned long,
-                           unsigned long);
-
-Result<void> copy_checked(Copier copier, void *here, ClientAddr there, std::size_t size) {
-  if (size == 0)
-    return {};
-  const iovec local{.iov_base = here, .iov_len = size};
-  const iovec remote{.iov_base = reinterpret_cast<void *>(there.value), .iov_len = size};
-  if (copier(::getpid(), &local, 1, &remote, 1, 0) != static_cast<ssize_t>(size))
-    return fail(EFAULT, fmt::format("memory at {:#x}", there.value));
-  return {};
-}
-
-} // namespace
 
 OwnProcess::OwnProcess(std::function<std::shared_ptr<Container>(const Fd &)> find_container)
     : find_container_(std::move(find_container)) {}
@@ -48,11 +29,11 @@ Result<Fd> OwnProcess::process() {
 }
 
 Result<void> OwnProcess::read(ClientAddr from, std::span<std::byte> to) {
-  return copy_checked(::process_vm_readv, to.data(), from, to.size());
+  return read_memory(Tid{::getpid()}, from, to);
 }
 
 Result<void> OwnProcess::write(ClientAddr to, std::span<const std::byte> from) {
-  return copy_checked(::process_vm_writev, const_cast<std::byte *>(from.data()), to, from.size());
+  return write_memory(Tid{::getpid()}, to, from);
 }
 
 Result<void> OwnProcess::ioctl_in_client(const Fd &file, unsigned long command,

@@ -1,7 +1,8 @@
 #include "client/borrowed_thread.hpp"
 
-#include "client/memory.hpp"
 #include "client/thread_state.hpp"
+
+#include "vfio_shim/process_memory.hpp"
 
 #include <csignal>
 #include <cstring>

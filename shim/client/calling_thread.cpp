@@ -1,9 +1,10 @@
 #include "client/calling_thread.hpp"
 
 #include "client/descriptor_transfer.hpp"
-#include "client/memory.hpp"
 #include "client/memory_map.hpp"
 #include "client/thread_state.hpp"
+
+#include "vfio_shim/process_memory.hpp"
 
 #include <array>
 #include <fstream>

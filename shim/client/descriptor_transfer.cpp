@@ -1,6 +1,6 @@
 #include "client/descriptor_transfer.hpp"
 
-#include "client/memory.hpp"
+#include "vfio_shim/process_memory.hpp"
 
 #include <algorithm>
 #include <array>

@@ -1,9 +1,9 @@
-#include "client/memory.hpp"
+#include "vfio_shim/process_memory.hpp"
 
 #include <fmt/format.h>
 #include <sys/uio.h>
 
-namespace vfio_shim::client {
+namespace vfio_shim {
 
 namespace {
 
@@ -35,4 +35,4 @@ Result<void> write_memory(Tid thread, ClientAddr to, std::span<const std::byte> 
               const_cast<std::byte *>(from.data()), to, from.size());
 }
 
-} // namespace vfio_shim::client
+} // namespace vfio_shim
