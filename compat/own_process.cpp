@@ -63,10 +63,10 @@ std::shared_ptr<Container> OwnProcess::container_behind(const Fd &file) {
 }
 
 Result<ClientFd> OwnProcess::hand_over(const Fd &file) {
-  const int number = ::fcntl(file.get(), F_DUPFD_CLOEXEC, 0);
-  if (number < 0)
+  Fd copy = file.duplicate();
+  if (!copy)
     return fail_errno("F_DUPFD_CLOEXEC");
-  return ClientFd{number};
+  return ClientFd{copy.release()};
 }
 
 } // namespace vfio_shim

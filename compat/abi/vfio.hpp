@@ -32,6 +32,33 @@ struct DeviceAttachIommufdPt {
 };
 static_assert(sizeof(DeviceAttachIommufdPt) == 12);
 
+/// Argument of device_detach_iommufd_pt.
+struct DeviceDetachIommufdPt {
+  std::uint32_t argsz;
+  std::uint32_t flags;
+};
+static_assert(sizeof(DeviceDetachIommufdPt) == 8);
+
+// Source: include/uapi/linux/vfio.h, "VFIO_DEVICE_FEATURE_DMA_BUF". Linux 6.19.
+inline constexpr std::uint32_t feature_dma_buf = 11;
+
+/// Argument of VFIO_DEVICE_FEATURE that exports one stretch of a region; answers the dma-buf's fd.
+struct FeatureDmaBuf {
+  std::uint32_t argsz;
+  std::uint32_t flags;
+  std::uint32_t region_index;
+  std::uint32_t open_flags;
+  std::uint32_t dma_buf_flags;
+  std::uint32_t nr_ranges;
+  std::uint64_t offset; ///< Of the only range.
+  std::uint64_t length;
+};
+static_assert(sizeof(FeatureDmaBuf) == sizeof(vfio_device_feature) + 32);
+
+/// Where in a PCI device's file its regions are. Not part of the ABI as promised, but as built into
+/// every client that was ever compiled against the offsets it was told.
+inline constexpr unsigned int region_shift = 40;
+
 // What the legacy ABI promises; our decoding depends on it.
 static_assert(sizeof(vfio_group_status) == 8);
 static_assert(sizeof(vfio_iommu_type1_info) == 24);
@@ -44,6 +71,9 @@ static_assert(offsetof(vfio_iommu_type1_dma_map, size) == 24);
 static_assert(sizeof(vfio_iommu_type1_dma_unmap) == 24);
 static_assert(offsetof(vfio_iommu_type1_dma_unmap, iova) == 8);
 static_assert(offsetof(vfio_iommu_type1_dma_unmap, size) == 16);
+static_assert(sizeof(vfio_bitmap) == 24);
+static_assert(sizeof(vfio_iommu_type1_dirty_bitmap) == 8);
+static_assert(sizeof(vfio_iommu_type1_dirty_bitmap_get) == 40);
 static_assert(sizeof(vfio_info_cap_header) == 8);
 static_assert(sizeof(vfio_iommu_type1_info_cap_iova_range) == 16);
 static_assert(sizeof(vfio_iova_range) == 16);

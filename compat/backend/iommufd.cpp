@@ -2,6 +2,7 @@
 
 #include "abi/iommufd.hpp"
 #include "abi/vfio.hpp"
+#include "backend/ioctl.hpp"
 
 #include <algorithm>
 #include <span>
@@ -9,6 +10,8 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/ioctl.h>
+
+#include "iova_window.hpp"
 
 namespace vfio_shim {
 
@@ -54,27 +57,38 @@ Result<std::vector<IovaRange>> usable_ranges(const Fd &iommufd, std::uint32_t io
   return usable;
 }
 
-Result<void> attach_to(const Fd &device, std::uint32_t hwpt_id) {
-  abi::DeviceAttachIommufdPt attach{.argsz = sizeof(attach), .flags = 0, .pt_id = hwpt_id};
+/// @param page_table An IOAS or a domain.
+Result<void> attach_to(const Fd &device, std::uint32_t page_table) {
+  abi::DeviceAttachIommufdPt attach{.argsz = sizeof(attach), .flags = 0, .pt_id = page_table};
   return run_ioctl(device, abi::device_attach_iommufd_pt, &attach, "VFIO_DEVICE_ATTACH_IOMMUFD_PT");
 }
 
-/// A reserved region of a device lies where something is mapped: type1 says EINVAL.
-Result<void> reserved_is_invalid(Result<void> result) {
-  if (!result && result.error().code == EADDRINUSE)
-    return fail(EINVAL, result.error().where);
-  return result;
+void detach(const Fd &device) {
+  abi::DeviceDetachIommufdPt detach{.argsz = sizeof(detach), .flags = 0};
+  (void)run_ioctl(device, abi::device_detach_iommufd_pt, &detach, "VFIO_DEVICE_DETACH_IOMMUFD_PT");
+}
+
+/// Whether @p device is there as it was, under the same cdev.
+bool is_among(const std::vector<topology::Device> &present, const topology::Device &device) {
+  return std::ranges::any_of(present, [&](const topology::Device &candidate) {
+    return candidate.name == device.name && candidate.cdev == device.cdev;
+  });
 }
 
 } // namespace
 
-Result<void> run_ioctl(const Fd &file, unsigned long command, void *argument, const char *what) {
-  if (::ioctl(file.get(), command, argument) != 0)
-    return fail_errno(what);
-  return {};
+Result<void> IommufdBackend::check(const topology::Roots &roots) {
+  const std::filesystem::path node = roots.dev / "iommu";
+  if (Fd{::open(node.c_str(), O_RDWR | O_CLOEXEC)})
+    return {};
+  return fail(errno, fmt::format("cannot open {} ({}): load it with `modprobe iommufd`, or build "
+                                 "the kernel with CONFIG_IOMMUFD",
+                                 node.string(), errno_name(errno)));
 }
 
-Result<std::unique_ptr<Backend>> IommufdBackend::create(const std::filesystem::path &iommu_node) {
+Result<std::unique_ptr<Backend>>
+IommufdBackend::create(const std::filesystem::path &iommu_node,
+                       std::shared_ptr<DeviceMemory> device_memory) {
   Fd iommufd{::open(iommu_node.c_str(), O_RDWR | O_CLOEXEC)};
   if (!iommufd)
     return fail_errno(iommu_node);
@@ -89,11 +103,24 @@ Result<std::unique_ptr<Backend>> IommufdBackend::create(const std::filesystem::p
   abi::IommuVfioIoas legacy{.ioas_id = alloc.out_ioas_id, .op = abi::vfio_ioas_set};
   VFIO_SHIM_TRY(run_ioctl(iommufd, abi::iommu_vfio_ioas, &legacy, "IOMMU_VFIO_IOAS_SET"));
 
-  return std::unique_ptr<Backend>(new IommufdBackend(std::move(iommufd), alloc.out_ioas_id));
+  return std::unique_ptr<Backend>(
+      new IommufdBackend(std::move(iommufd), alloc.out_ioas_id, std::move(device_memory)));
 }
 
 IommufdBackend::~IommufdBackend() {
   (void)unmap({Iova{0}, Iova{UINT64_MAX}});
+  claimed_.clear();
+  destroy_object(iommufd_, ioas_id_);
+}
+
+Result<void> IommufdBackend::keep_usable(IovaRange window) {
+  const abi::IommuIovaRange range{.start = window.first.value, .last = window.last.value};
+  abi::IommuIoasAllowIovas allow{.ioas_id = ioas_id_,
+                                 .num_iovas = 1,
+                                 .allowed_iovas = reinterpret_cast<std::uintptr_t>(&range)};
+  VFIO_SHIM_TRY(run_ioctl(iommufd_, abi::iommu_ioas_allow_iovas, &allow, "IOMMU_IOAS_ALLOW_IOVAS"));
+  window_ = window;
+  return {};
 }
 
 Result<void> IommufdBackend::claim(const topology::Group &group) {
@@ -101,7 +128,7 @@ Result<void> IommufdBackend::claim(const topology::Group &group) {
   for (const topology::Device &device : group.devices)
     devices.emplace_back(device);
   VFIO_SHIM_TRY(ensure_anchor(devices));
-  claimed_.insert_or_assign(group.id, ClaimedGroup{.devices = std::move(devices), .hwpt_id = 0});
+  claimed_.insert_or_assign(group.id, ClaimedGroup{.domain = {}, .devices = std::move(devices)});
   return {};
 }
 
@@ -115,13 +142,30 @@ Result<void> IommufdBackend::attach_claimed() {
   return {};
 }
 
-void IommufdBackend::release(GroupId group) {
-  const auto found = claimed_.find(group);
+void IommufdBackend::follow(const topology::Group &present) {
+  const auto found = claimed_.find(present.id);
   if (found == claimed_.end())
     return;
-  const std::uint32_t hwpt_id = found->second.hwpt_id;
-  claimed_.erase(found);
-  destroy_domain_unless_used(hwpt_id);
+  Devices &devices = found->second.devices;
+  Devices leaving;
+  for (BoundDevice &device : devices)
+    if (device.anchor && !is_among(present.devices, device.device))
+      leaving.push_back(std::exchange(device, BoundDevice(device.device)));
+  if (leaving.empty())
+    return;
+  std::erase_if(devices, [&](const BoundDevice &device) {
+    return !device.bound && !is_among(present.devices, device.device);
+  });
+  for (const topology::Device &device : present.devices)
+    if (find(present.id, device.name) == nullptr)
+      devices.emplace_back(device);
+  // The others are bound before the leaving ones are closed: nobody can take the group meanwhile.
+  // Where that fails, the next attach_claimed() tries again, and says so.
+  (void)ensure_anchor(devices);
+}
+
+void IommufdBackend::release(GroupId group) {
+  claimed_.erase(group);
 }
 
 Result<AddressSpace> IommufdBackend::address_space() {
@@ -162,7 +206,11 @@ Result<void> IommufdBackend::map_part(Client &client, Iova iova, const MemoryPar
                               .start = part.by_file.offset.value,
                               .length = part.size.value,
                               .iova = iova.value};
-    return run_ioctl(iommufd_, abi::iommu_ioas_map_file, &map, "IOMMU_IOAS_MAP_FILE");
+    const auto mapped = run_ioctl(iommufd_, abi::iommu_ioas_map_file, &map, "IOMMU_IOAS_MAP_FILE");
+    // Device memory that the device does not answer to: its decoding is off.
+    if (!mapped && mapped.error().code == ENODEV)
+      return fail(EFAULT, mapped.error().where);
+    return mapped;
   }
   const abi::IommuIoasMap map{.flags = map_flags(access),
                               .ioas_id = ioas_id_,
@@ -189,6 +237,17 @@ Result<void> IommufdBackend::unmap(IovaRange range) {
   return done;
 }
 
+Result<void> IommufdBackend::track_dirty(bool on) {
+  VFIO_SHIM_TRY(vfio_shim::track_dirty(domains(), on));
+  tracking_dirty_ = on;
+  return {};
+}
+
+Result<void> IommufdBackend::report_dirty(IovaRange range, Bytes page_size, AfterReport after,
+                                          std::span<std::uint64_t> bitmap) {
+  return vfio_shim::report_dirty(domains(), range, page_size, after, bitmap);
+}
+
 Result<Fd> IommufdBackend::open_device(GroupId group, const topology::Device &device) {
   const auto found = claimed_.find(group);
   if (found == claimed_.end())
@@ -205,15 +264,19 @@ Result<Fd> IommufdBackend::open_device(GroupId group, const topology::Device &de
   }
   if (!known->attached)
     VFIO_SHIM_TRY(attach(claimed, *known));
-  Fd copy{::fcntl(known->anchor.get(), F_DUPFD_CLOEXEC, 0)};
+  Fd copy = known->anchor.duplicate();
   if (!copy)
     return fail_errno("F_DUPFD_CLOEXEC");
   return copy;
 }
 
 void IommufdBackend::given_away(GroupId group, std::string_view name) {
-  if (BoundDevice *device = find(group, name))
-    device->anchor.reset();
+  BoundDevice *device = find(group, name);
+  if (device == nullptr || !device->anchor)
+    return;
+  if (device_memory_)
+    device->bars = device_memory_->add(device->anchor);
+  device->anchor.reset();
 }
 
 std::vector<std::string> IommufdBackend::open_devices(GroupId group) {
@@ -264,49 +327,70 @@ Result<void> IommufdBackend::bind(BoundDevice &device) {
 Result<void> IommufdBackend::attach(ClaimedGroup &group, BoundDevice &device) {
   if (!device.anchor)
     return fail(EBUSY, fmt::format("device {} is not attached and not ours", device.device.name));
-  std::vector<std::uint32_t> candidates;
-  if (group.hwpt_id != 0)
-    candidates.push_back(group.hwpt_id);
-  else
-    for (const auto &[id, other] : claimed_)
-      if (other.hwpt_id != 0)
-        candidates.push_back(other.hwpt_id);
-  for (const std::uint32_t candidate : candidates) {
-    const auto attached = attach_to(device.anchor, candidate);
-    if (attached || attached.error().code != EINVAL || group.hwpt_id != 0) {
+  const auto candidates = group.domain ? Domains{group.domain} : domains();
+  for (const auto &candidate : candidates) {
+    const auto attached = attach_to(device.anchor, candidate->id());
+    if (attached || attached.error().code != EINVAL || group.domain) {
       device.attached = attached.has_value();
-      group.hwpt_id = attached ? candidate : group.hwpt_id;
-      return reserved_is_invalid(attached);
+      group.domain = attached ? candidate : group.domain;
+      return explained(device, attached);
     }
   }
 
-  const auto made = make_domain(device);
+  auto made = make_domain(device);
   if (!made)
-    return reserved_is_invalid(Result<void>(pass_on(made)));
-  const auto attached = attach_to(device.anchor, *made);
-  if (!attached) {
-    destroy_domain_unless_used(*made);
-    return reserved_is_invalid(attached);
-  }
-  group.hwpt_id = *made;
+    return explained(device, pass_on(made));
+  const auto attached = attach_to(device.anchor, (*made)->id());
+  if (!attached)
+    return explained(device, attached);
+  group.domain = std::move(*made);
   device.attached = true;
   return {};
 }
 
-Result<std::uint32_t> IommufdBackend::make_domain(const BoundDevice &device) {
-  abi::IommuHwptAlloc alloc{.dev_id = device.devid, .pt_id = ioas_id_};
-  VFIO_SHIM_TRY(run_ioctl(iommufd_, abi::iommu_hwpt_alloc, &alloc, "IOMMU_HWPT_ALLOC"));
-  return alloc.out_hwpt_id;
+/// A reserved region of the device lies where something is mapped, or in the window: type1 says
+/// EINVAL.
+Result<void> IommufdBackend::explained(BoundDevice &device, Result<void> result) {
+  if (result || result.error().code != EADDRINUSE)
+    return result;
+  if (const auto hole = hole_in_window(device))
+    return fail_for_operator(EINVAL,
+                             fmt::format("the IOVA window {} has a hole: device {} cannot use {}",
+                                         *window_, device.device.name, *hole));
+  return fail(EINVAL, result.error().where);
 }
 
-void IommufdBackend::destroy_domain_unless_used(std::uint32_t hwpt_id) {
-  const bool used = std::ranges::any_of(
-      claimed_, [hwpt_id](const auto &entry) { return entry.second.hwpt_id == hwpt_id; });
-  if (hwpt_id == 0 || used)
-    return;
-  // EBUSY: a device of a group that was told to leave is still open at its client.
-  abi::IommuDestroy destroy{.id = hwpt_id};
-  (void)run_ioctl(iommufd_, abi::iommu_destroy, &destroy, "IOMMU_DESTROY");
+/// What of the window the device cannot use, as it shows in an empty address space. Nothing if that
+/// is not what keeps the device out.
+std::optional<IovaRange> IommufdBackend::hole_in_window(BoundDevice &device) {
+  abi::IommuIoasAlloc empty;
+  if (!window_ || !run_ioctl(iommufd_, abi::iommu_ioas_alloc, &empty, "IOMMU_IOAS_ALLOC"))
+    return std::nullopt;
+  std::optional<IovaRange> hole;
+  if (attach_to(device.anchor, empty.out_ioas_id)) {
+    if (const auto usable = usable_ranges(iommufd_, empty.out_ioas_id))
+      hole = first_hole(*usable, *window_);
+    detach(device.anchor);
+  }
+  destroy_object(iommufd_, empty.out_ioas_id);
+  return hole;
+}
+
+Result<std::shared_ptr<Domain>> IommufdBackend::make_domain(const BoundDevice &device) {
+  auto made = Domain::make(iommufd_, ioas_id_, device.devid);
+  if (!made)
+    return pass_on(made);
+  if (tracking_dirty_ && (*made)->can_track_dirty())
+    VFIO_SHIM_TRY((*made)->track_dirty(true));
+  return std::shared_ptr<Domain>(std::move(*made));
+}
+
+Domains IommufdBackend::domains() const {
+  Domains all;
+  for (const auto &[id, group] : claimed_)
+    if (group.domain && std::ranges::find(all, group.domain) == all.end())
+      all.push_back(group.domain);
+  return all;
 }
 
 /// Asks the kernel, because the client can close its device without telling anybody.
@@ -315,7 +399,7 @@ bool IommufdBackend::still_bound(BoundDevice &device) {
     return device.bound;
   abi::IommuHwInfo info{.dev_id = device.devid};
   if (!run_ioctl(iommufd_, abi::iommu_get_hw_info, &info, "IOMMU_GET_HW_INFO"))
-    device.bound = device.attached = false;
+    device.forget();
   return device.bound;
 }
 
@@ -324,7 +408,7 @@ void IommufdBackend::forget_object(std::uint32_t devid) {
   for (auto &[id, group] : claimed_)
     for (BoundDevice &device : group.devices)
       if (device.bound && device.devid == devid)
-        device.bound = device.attached = false;
+        device.forget();
 }
 
 IommufdBackend::BoundDevice *IommufdBackend::find(GroupId group, std::string_view name) {

@@ -2,41 +2,55 @@
 /// The backend on iommufd: one IOAS on an iommufd of its own, devices through their cdevs.
 #pragma once
 
+#include "backend/device_memory.hpp"
+#include "backend/domain.hpp"
+
 #include "vfio_shim/backend.hpp"
 
 #include <map>
+#include <memory>
+#include <optional>
 #include <string>
 
 namespace vfio_shim {
-
-/// Runs an iommufd (or VFIO cdev) ioctl on a file of this process.
-/// @param what The ioctl's name, for the error.
-Result<void> run_ioctl(const Fd &file, unsigned long command, void *argument, const char *what);
 
 /// A container's address space on iommufd.
 ///
 /// DMA ownership of a group is held by holding one of its devices bound: the *anchor*, an open and
 /// bound cdev. When the client asks for that device it gets the anchor's file itself (a device can
 /// be bound only once), and from then on the client's file is what holds the group. If the client
-/// closes it, attach_claimed() opens a new anchor.
+/// closes it, attach_claimed() opens a new anchor. A device that is to be unbound from its driver
+/// cannot go while its anchor is there: follow() makes another device of the group the anchor.
 ///
-/// Pages are pinned as long as an IOMMU domain (HWPT) carries them. The domains are made here, one
+/// Pages are pinned as long as an IOMMU domain carries them. The domains are made here, one
 /// for all groups that can share it, and do not go with a device that its client closes: what was
 /// mapped stays pinned, as in type1, even if the program unmaps the memory meanwhile.
 class IommufdBackend final : public Backend {
 public:
-  /// Opens /dev/iommu and prepares an IOAS that charges pinned pages to the process, as type1 does.
-  static Result<std::unique_ptr<Backend>> create(const std::filesystem::path &iommu_node);
+  /// See check_backend().
+  static Result<void> check(const topology::Roots &roots);
 
-  /// Unmaps everything, also where a client's open devices would keep the iommufd alive.
+  /// Opens /dev/iommu and prepares an IOAS that charges pinned pages to the process, as type1 does.
+  /// @param device_memory Learns of the devices that are handed out; may be shared, may be none.
+  static Result<std::unique_ptr<Backend>>
+  create(const std::filesystem::path &iommu_node,
+         std::shared_ptr<DeviceMemory> device_memory = nullptr);
+
+  /// Unmaps everything and leaves the iommufd empty, also where a client's devices or a descriptor
+  /// of it in a client keep it alive.
   ~IommufdBackend() override;
 
+  Result<void> keep_usable(IovaRange window) override;
   Result<void> claim(const topology::Group &group) override;
   Result<void> attach_claimed() override;
+  void follow(const topology::Group &present) override;
   void release(GroupId group) override;
   Result<AddressSpace> address_space() override;
   Result<void> map(Client &client, const MapRequest &request) override;
   Result<void> unmap(IovaRange range) override;
+  Result<void> track_dirty(bool on) override;
+  Result<void> report_dirty(IovaRange range, Bytes page_size, AfterReport after,
+                            std::span<std::uint64_t> bitmap) override;
   Result<Fd> open_device(GroupId group, const topology::Device &device) override;
   void given_away(GroupId group, std::string_view name) override;
   std::vector<std::string> open_devices(GroupId group) override;
@@ -45,26 +59,35 @@ private:
   struct BoundDevice {
     explicit BoundDevice(topology::Device which) : device(std::move(which)) {}
 
+    /// Somebody has closed it.
+    void forget() {
+      bound = attached = false;
+      bars.reset();
+    }
+
     topology::Device device;
     std::uint32_t devid = 0; ///< Its object in the iommufd; meaningful while bound.
     bool bound = false;      ///< As far as we know: still_bound() asks the kernel.
     bool attached = false;
-    Fd anchor; ///< Owned until the client has it.
+    Fd anchor;                                ///< Owned until the client has it.
+    std::shared_ptr<const ExportedBars> bars; ///< Of the file that the client has.
   };
   using Devices = std::vector<BoundDevice>;
 
   struct ClaimedGroup {
-    Devices devices;
-    std::uint32_t hwpt_id = 0; ///< The domain its devices are attached to; 0: none yet.
+    std::shared_ptr<Domain> domain; ///< What its devices are attached to, once they are.
+    Devices devices;                ///< Gone before the domain.
   };
 
-  IommufdBackend(Fd iommufd, std::uint32_t ioas_id)
-      : iommufd_(std::move(iommufd)), ioas_id_(ioas_id) {}
+  IommufdBackend(Fd iommufd, std::uint32_t ioas_id, std::shared_ptr<DeviceMemory> device_memory)
+      : iommufd_(std::move(iommufd)), ioas_id_(ioas_id), device_memory_(std::move(device_memory)) {}
 
   Result<void> bind(BoundDevice &device);
   Result<void> attach(ClaimedGroup &group, BoundDevice &device);
-  Result<std::uint32_t> make_domain(const BoundDevice &device);
-  void destroy_domain_unless_used(std::uint32_t hwpt_id);
+  Result<void> explained(BoundDevice &device, Result<void> result);
+  std::optional<IovaRange> hole_in_window(BoundDevice &device);
+  Result<std::shared_ptr<Domain>> make_domain(const BoundDevice &device);
+  Domains domains() const;
   bool still_bound(BoundDevice &device);
   Result<void> ensure_anchor(Devices &devices);
   Result<void> map_part(Client &client, Iova iova, const MemoryPart &part, Access access);
@@ -73,7 +96,10 @@ private:
 
   Fd iommufd_;
   std::uint32_t ioas_id_;
+  std::shared_ptr<DeviceMemory> device_memory_;
+  std::optional<IovaRange> window_;
   std::map<GroupId, ClaimedGroup> claimed_;
+  bool tracking_dirty_ = false;
 };
 
 } // namespace vfio_shim

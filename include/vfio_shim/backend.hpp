@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -35,6 +36,12 @@ struct MapRequest {
   Access access;
 };
 
+/// What becomes of dirty pages once they have been reported.
+enum class AfterReport : std::uint8_t {
+  clean, ///< The next report has what is written to from now on.
+  keep   ///< They stay dirty, which is cheaper: for a range that is unmapped next.
+};
+
 /// One address space of an IOMMU API, with the groups behind it.
 ///
 /// Knows nothing of type1's rules: callers have checked them. Not thread-safe. The destructor
@@ -46,14 +53,24 @@ public:
   Backend &operator=(const Backend &) = delete;
   virtual ~Backend() = default;
 
+  /// All of @p window is to stay usable: what cannot translate it is not attached. To be said
+  /// before any group is claimed. A backend that cannot see to that leaves it to those who ask for
+  /// address_space().
+  virtual Result<void> keep_usable(IovaRange /*window*/) { return {}; }
+
   /// Takes DMA ownership of the group. @return EPERM if somebody else has it.
   virtual Result<void> claim(const topology::Group &group) = 0;
 
   /// Puts every claimed group behind the address space, so that what is mapped is pinned.
   ///
   /// To be repeated before memory is mapped: a device that its client has closed took its
-  /// attachment with it. @return EINVAL if reserved regions collide with what is mapped.
+  /// attachment with it. @return EINVAL if reserved regions collide with what is mapped, or is to
+  /// stay usable.
   virtual Result<void> attach_claimed() = 0;
+
+  /// Lets go of those devices of the claimed group that @p present has no more, so that they can be
+  /// unbound from their driver. DMA ownership stays if another device can carry it.
+  virtual void follow(const topology::Group &present) = 0;
 
   /// Detaches the group and gives DMA ownership up. Devices still open at the client are not
   /// touched.
@@ -68,6 +85,17 @@ public:
 
   /// Unmaps whatever lies in the range; no mapping may be cut by it.
   virtual Result<void> unmap(IovaRange range) = 0;
+
+  /// Has the IOMMUs note which pages devices write to, from now on; or no longer.
+  virtual Result<void> track_dirty(bool on) = 0;
+
+  /// Sets a bit in @p bitmap for each page of @p range that a device may have written to since the
+  /// last report, or since tracking began: for all of them if some IOMMU cannot tell.
+  ///
+  /// @param range Whole pages, all of them mapped. The first one has bit 0.
+  /// @param bitmap Large enough for the range. Other bits are left as they are.
+  virtual Result<void> report_dirty(IovaRange range, Bytes page_size, AfterReport after,
+                                    std::span<std::uint64_t> bitmap) = 0;
 
   /// Opens a device of a claimed group for the client. The file stays open here too, until
   /// given_away().

@@ -4,6 +4,7 @@
 
 #include <utility>
 
+#include <fcntl.h>
 #include <unistd.h>
 
 namespace vfio_shim {
@@ -26,6 +27,10 @@ public:
   /// The descriptor's number, or -1 if nothing is owned.
   int get() const noexcept { return number_; }
   explicit operator bool() const noexcept { return number_ >= 0; }
+
+  /// Another descriptor of the same open file, close-on-exec; nothing (and errno) if there are too
+  /// many.
+  Fd duplicate() const noexcept { return Fd{::fcntl(number_, F_DUPFD_CLOEXEC, 0)}; }
 
   /// Gives the descriptor up without closing it.
   int release() noexcept { return std::exchange(number_, -1); }

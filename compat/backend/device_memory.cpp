@@ -1,0 +1,94 @@
+#include "backend/device_memory.hpp"
+
+#include "abi/vfio.hpp"
+
+#include <algorithm>
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+
+namespace vfio_shim {
+
+namespace {
+
+constexpr std::uint64_t page_size = 4096;
+
+FileIdentity identify(const Fd &file) {
+  struct stat status {};
+  if (::fstat(file.get(), &status) != 0)
+    return {};
+  return {.filesystem = status.st_dev, .inode = status.st_ino};
+}
+
+Result<Fd> export_bar(const Fd &cdev, std::uint32_t index) {
+  vfio_region_info region{};
+  region.argsz = sizeof(region);
+  region.index = index;
+  if (::ioctl(cdev.get(), VFIO_DEVICE_GET_REGION_INFO, &region) != 0)
+    return fail_errno("VFIO_DEVICE_GET_REGION_INFO");
+  if ((region.flags & VFIO_REGION_INFO_FLAG_MMAP) == 0 || region.size % page_size != 0)
+    return fail(ENODEV, fmt::format("BAR {} cannot be mapped", index));
+  abi::FeatureDmaBuf request{.argsz = sizeof(request),
+                             .flags = VFIO_DEVICE_FEATURE_GET | abi::feature_dma_buf,
+                             .region_index = index,
+                             .open_flags = O_RDWR | O_CLOEXEC,
+                             .dma_buf_flags = 0,
+                             .nr_ranges = 1,
+                             .offset = 0,
+                             .length = region.size};
+  Fd exported{::ioctl(cdev.get(), VFIO_DEVICE_FEATURE, &request)};
+  if (exported)
+    return exported;
+  // ENOTTY: the kernel has never heard of it, or is built without it.
+  return fail(errno == ENOTTY ? EOPNOTSUPP : errno, "VFIO_DEVICE_FEATURE_DMA_BUF");
+}
+
+} // namespace
+
+ExportedBars::ExportedBars(const Fd &cdev) : of_(identify(cdev)) {
+  for (std::uint32_t index = 0; index < bar_count; ++index)
+    bars_[index] = export_bar(cdev, index);
+}
+
+Result<Fd> ExportedBars::bar(std::uint32_t index) const {
+  if (index >= bar_count)
+    return fail(ENODEV, fmt::format("region {} is no BAR", index));
+  const Result<Fd> &exported = bars_[index];
+  if (!exported)
+    return pass_on(exported);
+  Fd copy = exported->duplicate();
+  if (!copy)
+    return fail_errno("F_DUPFD_CLOEXEC");
+  return copy;
+}
+
+DeviceMemory::DeviceMemory(std::function<void(const Error &)> report_unsupported)
+    : report_unsupported_(std::move(report_unsupported)) {}
+
+std::shared_ptr<const ExportedBars> DeviceMemory::add(const Fd &cdev) {
+  auto bars = std::make_shared<const ExportedBars>(cdev);
+  const std::scoped_lock lock(mutex_);
+  std::erase_if(exported_, [](const auto &entry) { return entry.expired(); });
+  exported_.push_back(bars);
+  return bars;
+}
+
+Result<Fd> DeviceMemory::find(const FileIdentity &file, std::uint32_t index) {
+  const std::scoped_lock lock(mutex_);
+  // The latest is the one that can be open: a cdev is bound only once.
+  for (auto entry = exported_.rbegin(); entry != exported_.rend(); ++entry) {
+    const auto bars = entry->lock();
+    if (!bars || bars->of() != file)
+      continue;
+    auto found = bars->bar(index);
+    if (!found && found.error().code == EOPNOTSUPP && report_unsupported_ &&
+        !std::exchange(reported_, true))
+      report_unsupported_(found.error());
+    return found;
+  }
+  return fail(ENODEV, "no device that is open here");
+}
+
+} // namespace vfio_shim

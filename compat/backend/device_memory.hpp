@@ -1,0 +1,70 @@
+/// @file
+/// The memory (BARs) of devices that clients have open, for DMA from other devices.
+#pragma once
+
+#include "vfio_shim/fd.hpp"
+#include "vfio_shim/result.hpp"
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include <sys/types.h>
+
+namespace vfio_shim {
+
+/// What a file is, whoever opened it: what stat() and `/proc/<pid>/maps` both tell.
+struct FileIdentity {
+  dev_t filesystem = 0;
+  ino_t inode = 0;
+
+  friend bool operator==(const FileIdentity &, const FileIdentity &) = default;
+};
+
+/// The BARs of one open, bound cdev, as dma-bufs.
+///
+/// They do not keep the device open. The kernel revokes what is mapped of them, for good, when the
+/// device's memory decoding is turned off and when it is reset; afterwards they can be mapped anew,
+/// until the device is closed. Source: drivers/vfio/pci/vfio_pci_dmabuf.c.
+class ExportedBars {
+public:
+  explicit ExportedBars(const Fd &cdev);
+
+  const FileIdentity &of() const { return of_; }
+
+  /// A dma-buf of all of BAR @p index.
+  /// @return EOPNOTSUPP: the kernel exports none. ENODEV: there is no such BAR, or it has no pages.
+  Result<Fd> bar(std::uint32_t index) const;
+
+private:
+  static constexpr std::uint32_t bar_count = 6;
+
+  FileIdentity of_;
+  std::array<Result<Fd>, bar_count> bars_;
+};
+
+/// All devices whose memory may be mapped, across containers. Thread-safe.
+class DeviceMemory {
+public:
+  /// @param report_unsupported Called once, when a client first wants what this kernel cannot do.
+  explicit DeviceMemory(std::function<void(const Error &)> report_unsupported = {});
+
+  /// Exports the BARs of @p cdev, which is open and bound. They can be found for as long as the
+  /// caller keeps what it is given.
+  std::shared_ptr<const ExportedBars> add(const Fd &cdev);
+
+  /// A dma-buf of BAR @p index of the device whose cdev is @p file. See ExportedBars::bar().
+  /// @return ENODEV also for a file that is no cdev known here.
+  Result<Fd> find(const FileIdentity &file, std::uint32_t index);
+
+private:
+  std::function<void(const Error &)> report_unsupported_;
+  std::mutex mutex_; ///< Guards everything below.
+  bool reported_ = false;
+  std::vector<std::weak_ptr<const ExportedBars>> exported_; ///< Oldest first.
+};
+
+} // namespace vfio_shim

@@ -1,0 +1,83 @@
+#include "backend/domain.hpp"
+
+#include "abi/iommufd.hpp"
+#include "backend/ioctl.hpp"
+
+#include <algorithm>
+
+#include "bitmap.hpp"
+
+namespace vfio_shim {
+
+namespace {
+
+bool iommu_tracks_dirty(const Fd &iommufd, std::uint32_t devid) {
+  abi::IommuHwInfo info{.dev_id = devid};
+  return run_ioctl(iommufd, abi::iommu_get_hw_info, &info, "IOMMU_GET_HW_INFO") &&
+         (info.out_capabilities & abi::hw_cap_dirty_tracking) != 0;
+}
+
+} // namespace
+
+void destroy_object(const Fd &iommufd, std::uint32_t id) {
+  // EBUSY: a device of a group that was told to leave is still open at its client.
+  abi::IommuDestroy destroy{.id = id};
+  (void)run_ioctl(iommufd, abi::iommu_destroy, &destroy, "IOMMU_DESTROY");
+}
+
+Result<std::unique_ptr<Domain>> Domain::make(const Fd &iommufd, std::uint32_t ioas_id,
+                                             std::uint32_t devid) {
+  const bool tracks = iommu_tracks_dirty(iommufd, devid);
+  abi::IommuHwptAlloc alloc{
+      .flags = tracks ? abi::hwpt_alloc_dirty_tracking : 0, .dev_id = devid, .pt_id = ioas_id};
+  VFIO_SHIM_TRY(run_ioctl(iommufd, abi::iommu_hwpt_alloc, &alloc, "IOMMU_HWPT_ALLOC"));
+  return std::unique_ptr<Domain>(new Domain(iommufd, alloc.out_hwpt_id, tracks));
+}
+
+Domain::~Domain() {
+  destroy_object(iommufd_, id_);
+}
+
+Result<void> Domain::track_dirty(bool on) {
+  abi::IommuHwptSetDirtyTracking set{.flags = on ? abi::hwpt_dirty_tracking_enable : 0,
+                                     .hwpt_id = id_};
+  return run_ioctl(iommufd_, abi::iommu_hwpt_set_dirty_tracking, &set,
+                   "IOMMU_HWPT_SET_DIRTY_TRACKING");
+}
+
+Result<void> Domain::report_dirty(IovaRange range, Bytes page_size, AfterReport after,
+                                  std::span<std::uint64_t> bitmap) {
+  abi::IommuHwptGetDirtyBitmap get{
+      .hwpt_id = id_,
+      .flags = after == AfterReport::keep ? abi::hwpt_get_dirty_bitmap_no_clear : 0,
+      .iova = range.first.value,
+      .length = range.last.value - range.first.value + 1,
+      .page_size = page_size.value,
+      .data = reinterpret_cast<std::uintptr_t>(bitmap.data())};
+  return run_ioctl(iommufd_, abi::iommu_hwpt_get_dirty_bitmap, &get, "IOMMU_HWPT_GET_DIRTY_BITMAP");
+}
+
+Result<void> track_dirty(const Domains &domains, bool on) {
+  for (const auto &domain : domains) {
+    if (!domain->can_track_dirty())
+      continue;
+    const auto done = domain->track_dirty(on);
+    if (!done && on)
+      (void)track_dirty(domains, false); // The error that counts is the first.
+    VFIO_SHIM_TRY(done);
+  }
+  return {};
+}
+
+Result<void> report_dirty(const Domains &domains, IovaRange range, Bytes page_size,
+                          AfterReport after, std::span<std::uint64_t> bitmap) {
+  if (!std::ranges::all_of(domains, [](const auto &domain) { return domain->can_track_dirty(); })) {
+    set_first_bits(bitmap, (range.last.value - range.first.value) / page_size.value + 1);
+    return {};
+  }
+  for (const auto &domain : domains)
+    VFIO_SHIM_TRY(domain->report_dirty(range, page_size, after, bitmap));
+  return {};
+}
+
+} // namespace vfio_shim

@@ -1,0 +1,211 @@
+#include "backend/kernel_container.hpp"
+
+#include "abi/vfio.hpp"
+#include "backend/ioctl.hpp"
+
+#include <cstring>
+#include <span>
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/ioctl.h>
+
+#include "bitmap.hpp"
+
+namespace vfio_shim {
+
+namespace {
+
+/// VFIO_IOMMU_GET_INFO with its whole capability chain.
+Result<std::vector<std::byte>> read_info(const Fd &container) {
+  std::vector<std::byte> answer(sizeof(vfio_iommu_type1_info));
+  for (;;) {
+    vfio_iommu_type1_info info{};
+    info.argsz = static_cast<std::uint32_t>(answer.size());
+    std::memcpy(answer.data(), &info, sizeof(info));
+    VFIO_SHIM_TRY(run_ioctl(container, VFIO_IOMMU_GET_INFO, answer.data(),
+                            "the kernel's VFIO_IOMMU_GET_INFO"));
+    std::memcpy(&info, answer.data(), sizeof(info));
+    if (info.argsz <= answer.size())
+      return answer;
+    answer.resize(info.argsz);
+  }
+}
+
+template <typename Struct>
+Struct read_at(std::span<const std::byte> bytes, std::size_t offset) {
+  Struct object;
+  std::memset(&object, 0, sizeof(object)); // Clang initializes no struct with an array at its end.
+  if (offset + sizeof(object) <= bytes.size())
+    std::memcpy(&object, bytes.data() + offset, sizeof(object));
+  return object;
+}
+
+/// The ranges of the chain's VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE.
+std::vector<IovaRange> usable_ranges(std::span<const std::byte> answer) {
+  std::vector<IovaRange> usable;
+  std::size_t at = read_at<vfio_iommu_type1_info>(answer, 0).cap_offset;
+  while (at != 0) {
+    const auto header = read_at<vfio_info_cap_header>(answer, at);
+    if (header.id == VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE) {
+      const auto ranges = read_at<vfio_iommu_type1_info_cap_iova_range>(answer, at);
+      at += sizeof(ranges);
+      for (std::uint32_t i = 0; i < ranges.nr_iovas; ++i, at += sizeof(vfio_iova_range)) {
+        const auto range = read_at<vfio_iova_range>(answer, at);
+        usable.push_back({Iova{range.start}, Iova{range.end}});
+      }
+      return usable;
+    }
+    at = header.next;
+  }
+  return usable;
+}
+
+} // namespace
+
+KernelContainer::~KernelContainer() {
+  if (iommu_set_)
+    (void)unmap({Iova{0}, Iova{UINT64_MAX}});
+}
+
+Result<void> KernelContainer::claim(const topology::Group &group) {
+  const std::filesystem::path node = group_nodes_ / std::to_string(group.id.value);
+  Fd file{::open(node.c_str(), O_RDWR | O_CLOEXEC)};
+  if (!file) // EBUSY: the group, or a cdev of it, is open elsewhere. Claiming it is EPERM then.
+    return fail(errno == EBUSY ? EPERM : errno, node);
+  int container = container_.get();
+  VFIO_SHIM_TRY(run_ioctl(file, VFIO_GROUP_SET_CONTAINER, &container,
+                          "the kernel's VFIO_GROUP_SET_CONTAINER"));
+  claimed_.insert_or_assign(
+      group.id, ClaimedGroup{.file = std::move(file), .devices = group.devices, .given = {}});
+  return {};
+}
+
+/// A group that joins later is attached by VFIO_GROUP_SET_CONTAINER itself.
+Result<void> KernelContainer::attach_claimed() {
+  if (iommu_set_)
+    return {};
+  // Mappings come and go as a whole here, so v2's rules do for both versions.
+  if (::ioctl(container_.get(), VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU) != 0)
+    return fail_errno("the kernel's VFIO_SET_IOMMU");
+  iommu_set_ = true;
+  return {};
+}
+
+/// The group's file holds the group, and keeps no device.
+void KernelContainer::follow(const topology::Group & /*present*/) {}
+
+void KernelContainer::release(GroupId group) {
+  const auto found = claimed_.find(group);
+  if (found == claimed_.end())
+    return;
+  // EBUSY: a device is open at the client. The group leaves when that is closed.
+  ::ioctl(found->second.file.get(), VFIO_GROUP_UNSET_CONTAINER);
+  claimed_.erase(found);
+}
+
+Result<AddressSpace> KernelContainer::address_space() {
+  const auto answer = read_info(container_);
+  if (!answer)
+    return pass_on(answer);
+  const int coherent = ::ioctl(container_.get(), VFIO_CHECK_EXTENSION, VFIO_DMA_CC_IOMMU);
+  return AddressSpace{.usable = usable_ranges(*answer),
+                      .page_sizes = read_at<vfio_iommu_type1_info>(*answer, 0).iova_pgsizes,
+                      .coherent = coherent == 1};
+}
+
+Result<void> KernelContainer::map(Client &client, const MapRequest &request) {
+  vfio_iommu_type1_dma_map map{};
+  map.argsz = sizeof(map);
+  map.flags = (request.access.read ? VFIO_DMA_MAP_FLAG_READ : 0U) |
+              (request.access.write ? VFIO_DMA_MAP_FLAG_WRITE : 0U);
+  map.vaddr = request.vaddr.value;
+  map.iova = request.iova.value;
+  map.size = request.size.value;
+  // Of no use to the kernel here, but a recording says what memory it was, and takes the same time
+  // about it, on every backend.
+  (void)client.memory_parts(request.vaddr, request.size, request.access);
+  auto mapped =
+      client.ioctl_in_client(container_, VFIO_IOMMU_MAP_DMA, std::as_bytes(std::span(&map, 1)));
+  // A client that died may have mapped it: the outcome is not known.
+  if (!mapped && mapped.error().code == ESRCH)
+    (void)unmap({request.iova, Iova{request.iova.value + request.size.value - 1}});
+  // The addresses do not wrap, type1's rules have seen to that: there is no such memory.
+  if (!mapped && mapped.error().code == EOVERFLOW)
+    return fail(EFAULT, mapped.error().where);
+  return mapped;
+}
+
+Result<void> KernelContainer::unmap(IovaRange range) {
+  vfio_iommu_type1_dma_unmap unmap{};
+  unmap.argsz = sizeof(unmap);
+  if (range.first.value == 0 && range.last.value == UINT64_MAX) {
+    unmap.flags = VFIO_DMA_UNMAP_FLAG_ALL;
+  } else {
+    unmap.iova = range.first.value;
+    unmap.size = range.last.value - range.first.value + 1;
+  }
+  return run_ioctl(container_, VFIO_IOMMU_UNMAP_DMA, &unmap, "the kernel's VFIO_IOMMU_UNMAP_DMA");
+}
+
+Result<void> KernelContainer::track_dirty(bool on) {
+  vfio_iommu_type1_dirty_bitmap request{};
+  request.argsz = sizeof(request);
+  request.flags = on ? VFIO_IOMMU_DIRTY_PAGES_FLAG_START : VFIO_IOMMU_DIRTY_PAGES_FLAG_STOP;
+  return run_ioctl(container_, VFIO_IOMMU_DIRTY_PAGES, &request,
+                   "the kernel's VFIO_IOMMU_DIRTY_PAGES");
+}
+
+/// type1 asks no IOMMU: to it, every page that a device can reach is dirty.
+Result<void> KernelContainer::report_dirty(IovaRange range, Bytes page_size, AfterReport /*after*/,
+                                           std::span<std::uint64_t> bitmap) {
+  set_first_bits(bitmap, (range.last - range.first).value / page_size.value + 1);
+  return {};
+}
+
+Result<std::vector<Fd>> KernelContainer::open_one_of_each_group() {
+  std::vector<Fd> opened;
+  for (const auto &[id, group] : claimed_)
+    for (const topology::Device &device : group.devices) {
+      Fd file{::ioctl(group.file.get(), VFIO_GROUP_GET_DEVICE_FD, device.name.c_str())};
+      if (!file && errno == ENODEV)
+        continue; // Unplugged.
+      if (!file)
+        return fail_errno("the kernel's VFIO_GROUP_GET_DEVICE_FD");
+      opened.push_back(std::move(file));
+      break;
+    }
+  return opened;
+}
+
+Result<Fd> KernelContainer::open_device(GroupId group, const topology::Device &device) {
+  const auto found = claimed_.find(group);
+  if (found == claimed_.end())
+    return fail(EINVAL, fmt::format("group {} is not claimed", group.value));
+  Fd file{::ioctl(found->second.file.get(), VFIO_GROUP_GET_DEVICE_FD, device.name.c_str())};
+  if (!file)
+    return fail_errno("the kernel's VFIO_GROUP_GET_DEVICE_FD");
+  const auto mark = OpenFileMark::put(file);
+  if (!mark)
+    return pass_on(mark);
+  found->second.given.emplace(device.name, *mark);
+  return file;
+}
+
+/// The backend keeps no descriptor of a device: its mark tells how long the client has it.
+void KernelContainer::given_away(GroupId /*group*/, std::string_view /*name*/) {}
+
+std::vector<std::string> KernelContainer::open_devices(GroupId group) {
+  const auto found = claimed_.find(group);
+  if (found == claimed_.end())
+    return {};
+  auto &given = found->second.given;
+  std::erase_if(given, [](const auto &entry) { return !entry.second.still_open(); });
+  std::vector<std::string> open;
+  for (const auto &[name, mark] : given)
+    if (open.empty() || open.back() != name)
+      open.push_back(name);
+  return open;
+}
+
+} // namespace vfio_shim

@@ -1,0 +1,67 @@
+/// @file
+/// What the backends on the kernel's own legacy ioctls have in common.
+#pragma once
+
+#include "backend/open_file_mark.hpp"
+
+#include "vfio_shim/backend.hpp"
+
+#include <filesystem>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace vfio_shim {
+
+/// A container's address space in a container of the kernel: a file that answers
+/// VFIO_IOMMU_MAP_DMA, and that the kernel's group nodes accept for VFIO_GROUP_SET_CONTAINER.
+///
+/// The kernel opens a group once; the daemon has it open while the group is claimed. Devices come
+/// from VFIO_GROUP_GET_DEVICE_FD, as often as they are asked for.
+class KernelContainer : public Backend {
+public:
+  /// Unmaps everything, also where a client's open devices would keep the container alive.
+  ~KernelContainer() override;
+
+  Result<void> claim(const topology::Group &group) override;
+  Result<void> attach_claimed() override;
+  void follow(const topology::Group &present) override;
+  void release(GroupId group) override;
+  Result<AddressSpace> address_space() override;
+  Result<void> map(Client &client, const MapRequest &request) override;
+  Result<void> unmap(IovaRange range) override;
+  Result<void> track_dirty(bool on) override;
+  Result<void> report_dirty(IovaRange range, Bytes page_size, AfterReport after,
+                            std::span<std::uint64_t> bitmap) override;
+  Result<Fd> open_device(GroupId group, const topology::Device &device) override;
+  void given_away(GroupId group, std::string_view name) override;
+  std::vector<std::string> open_devices(GroupId group) override;
+
+protected:
+  /// @param container The container's file.
+  /// @param group_nodes The directory of the kernel's group nodes.
+  KernelContainer(Fd container, std::filesystem::path group_nodes)
+      : container_(std::move(container)), group_nodes_(std::move(group_nodes)) {}
+
+  /// Opens a device of every claimed group, for ourselves.
+  Result<std::vector<Fd>> open_one_of_each_group();
+
+  /// The directory of the kernel's group nodes.
+  static std::filesystem::path group_nodes(const topology::Roots &roots) {
+    return roots.dev / "vfio";
+  }
+
+private:
+  struct ClaimedGroup {
+    Fd file;
+    std::vector<topology::Device> devices;
+    std::multimap<std::string, OpenFileMark> given; ///< By device name; some may be closed since.
+  };
+
+  Fd container_;
+  std::filesystem::path group_nodes_;
+  std::map<GroupId, ClaimedGroup> claimed_;
+  bool iommu_set_ = false;
+};
+
+} // namespace vfio_shim
