@@ -13,6 +13,7 @@ struct AddressSpaceState {
   Version version;
   AddressSpace space;
   MappingTable mappings;
+  bool tracking_dirty = false; ///< Between VFIO_IOMMU_DIRTY_PAGES' START and STOP.
 };
 
 } // namespace vfio_shim::type1

@@ -1,8 +1,8 @@
 #include "type1/capability_chain.hpp"
 
 #include "abi/vfio.hpp"
+#include "type1/dirty_bitmap.hpp"
 
-#include <climits>
 #include <cstring>
 
 namespace vfio_shim::type1 {
@@ -42,14 +42,11 @@ private:
   std::vector<std::byte> bytes_;
 };
 
-/// The largest dirty bitmap that type1 takes: one bit for each of INT_MAX pages, in whole u64.
-constexpr std::uint64_t max_dirty_bitmap_size = (std::uint64_t{INT_MAX} + 63) / 64 * 8;
-
 void append_migration(Chain &chain, const AddressSpace &space) {
   auto *capability =
       chain.append<vfio_iommu_type1_info_cap_migration>(VFIO_IOMMU_TYPE1_INFO_CAP_MIGRATION);
   capability->pgsize_bitmap = space.page_size().value;
-  capability->max_dirty_bitmap_size = max_dirty_bitmap_size;
+  capability->max_dirty_bitmap_size = max_dirty_bitmap_size.value;
 }
 
 void append_dma_available(Chain &chain, std::uint32_t available) {

@@ -2,7 +2,24 @@
 
 #include "type1/address_space_state.hpp"
 
+#include <fmt/format.h>
+
+#include "iova_window.hpp"
+
 namespace vfio_shim {
+
+namespace {
+
+/// Leaves nothing usable but the window.
+Result<void> limit(AddressSpace &space, IovaRange window) {
+  if (const auto hole = first_hole(space.usable, window))
+    return fail_for_operator(
+        EINVAL, fmt::format("the IOVA window {} has a hole: {} is not usable", window, *hole));
+  space.usable = {window};
+  return {};
+}
+
+} // namespace
 
 Container::Container(ContainerOptions options, Pid client)
     : options_(std::move(options)),
@@ -16,10 +33,13 @@ Container::~Container() {
 
 Result<void> Container::join(const topology::Group &group, Ledger::Record group_record) {
   const std::scoped_lock lock(mutex_);
+  let_unused_go();
   VFIO_SHIM_TRY(make_backend_if_none());
   auto joined = backend_->claim(group);
   if (joined && iommu_) {
-    joined = refresh_address_space();
+    joined = may_attach();
+    if (joined)
+      joined = refresh_address_space();
     if (!joined)
       backend_->release(group.id);
   }
@@ -35,17 +55,43 @@ Result<void> Container::join(const topology::Group &group, Ledger::Record group_
 
 void Container::leave(GroupId group, Ledger::Record group_record) {
   const std::scoped_lock lock(mutex_);
+  let_go(group, group_record);
+}
+
+void Container::leave_when_unused(GroupId group, Ledger::Record group_record) {
+  const std::scoped_lock lock(mutex_);
+  if (groups_.contains(group))
+    leaving_.insert_or_assign(group, group_record);
+}
+
+void Container::let_go(GroupId group, Ledger::Record group_record) {
+  leaving_.erase(group);
+  if (groups_.erase(group) == 0)
+    return; // It has gone already, when it was unused.
   ledger_.group_moved(group_record, 0);
-  groups_.erase(group);
   if (groups_.empty()) {
     end_address_space();
     backend_.reset();
     return;
   }
   backend_->release(group);
+  if (iommu_ && iommu_->tracking_dirty)
+    iommu_->mappings.mark_all_dirty(); // What only the group's IOMMU knew is lost.
   // Fewer devices can only widen what is usable; if it cannot be read, the old answer stays right.
   if (iommu_)
     (void)refresh_address_space();
+}
+
+void Container::let_unused_go() {
+  for (const auto &[group, record] : std::map(leaving_))
+    if (backend_->open_devices(group).empty())
+      let_go(group, record);
+}
+
+void Container::follow(const topology::Group &present) {
+  const std::scoped_lock lock(mutex_);
+  if (backend_)
+    backend_->follow(present);
 }
 
 bool Container::busy() {
@@ -77,6 +123,8 @@ Result<void> Container::make_backend_if_none() {
   auto made = options_.make_backend();
   if (!made)
     return pass_on(made);
+  if (options_.iova_window)
+    VFIO_SHIM_TRY((*made)->keep_usable(*options_.iova_window));
   backend_ = std::move(*made);
   return {};
 }
@@ -86,7 +134,16 @@ Result<void> Container::refresh_address_space() {
   auto space = backend_->address_space();
   if (!space)
     return pass_on(space);
+  if (options_.iova_window)
+    VFIO_SHIM_TRY(limit(*space, *options_.iova_window));
   iommu_->space = std::move(*space);
+  return {};
+}
+
+/// type1's rule: a new group's IOMMU could need pages by their addresses in the client.
+Result<void> Container::may_attach() const {
+  if (iommu_->mappings.any_without_vaddr())
+    return fail(EBUSY, "a mapping has no valid vaddr");
   return {};
 }
 

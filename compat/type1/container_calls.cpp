@@ -5,9 +5,15 @@
 #include "abi/vfio.hpp"
 #include "type1/address_space_state.hpp"
 #include "type1/capability_chain.hpp"
+#include "type1/dirty_bitmap.hpp"
+#include "type1/dirty_pages.hpp"
 #include "type1/operations.hpp"
 
 #include "vfio_shim/container.hpp"
+
+#include <algorithm>
+#include <iterator>
+#include <optional>
 
 #include <fmt/format.h>
 
@@ -35,6 +41,8 @@ struct ContainerCalls {
       return 1;
     case VFIO_DMA_CC_IOMMU:
       return container.iommu_ && container.iommu_->space.coherent ? 1 : 0;
+    case VFIO_UPDATE_VADDR:
+      return container.iommu_ ? 1 : 0;
     default:
       return 0;
     }
@@ -82,7 +90,8 @@ struct ContainerCalls {
   }
 
   static Result<long> map_dma(Container &container, Client &client, const Argument &argument) {
-    constexpr std::uint32_t known_flags = VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE;
+    constexpr std::uint32_t known_flags =
+        VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE | VFIO_DMA_MAP_FLAG_VADDR;
     const auto map = argument.as<vfio_iommu_type1_dma_map>();
     if ((map.flags & ~known_flags) != 0)
       return fail(EINVAL, "unknown flags");
@@ -91,9 +100,13 @@ struct ContainerCalls {
                              .size = Bytes{map.size},
                              .access = {.read = (map.flags & VFIO_DMA_MAP_FLAG_READ) != 0,
                                         .write = (map.flags & VFIO_DMA_MAP_FLAG_WRITE) != 0}};
+    if ((map.flags & VFIO_DMA_MAP_FLAG_VADDR) != 0)
+      return update_vaddr(container, request);
 
     auto &iommu = *container.iommu_;
     VFIO_SHIM_TRY(iommu.mappings.check_map(request, iommu.space));
+    if (iommu.tracking_dirty && !type1::trackable(request.size, iommu.space.page_size()))
+      return fail(EINVAL, "too large for dirty tracking");
     VFIO_SHIM_TRY(container.backend_->attach_claimed());
     VFIO_SHIM_TRY(container.backend_->map(client, request));
     const auto record = container.ledger_.mapped(container.record_, {.iova = request.iova,
@@ -105,19 +118,26 @@ struct ContainerCalls {
   }
 
   static Result<long> unmap_dma(Container &container, Client &client, const Argument &argument) {
-    constexpr std::uint32_t known_flags = VFIO_DMA_UNMAP_FLAG_ALL;
+    constexpr std::uint32_t known_flags =
+        VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP | VFIO_DMA_UNMAP_FLAG_ALL | VFIO_DMA_UNMAP_FLAG_VADDR;
     auto unmap = argument.as<vfio_iommu_type1_dma_unmap>();
     if ((unmap.flags & ~known_flags) != 0)
       return fail(EINVAL, "unknown flags");
 
-    auto run = mappings_to_unmap(*container.iommu_, unmap);
-    if (!run)
-      return pass_on(run);
-    if (!run->empty())
-      VFIO_SHIM_TRY(take_away(container, *run));
-    unmap.size = run->size.value;
+    const auto size = (unmap.flags & VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP) != 0
+                          ? unmap_with_bitmap(container, client, unmap, argument.address())
+                      : (unmap.flags & VFIO_DMA_UNMAP_FLAG_VADDR) != 0
+                          ? invalidate_vaddr(container, unmap)
+                          : unmap_without_bitmap(container, unmap);
+    if (!size)
+      return pass_on(size);
+    unmap.size = size->value;
     VFIO_SHIM_TRY(type1::write_struct(client, argument.address(), unmap, minimum_of_unmap));
     return 0;
+  }
+
+  static Result<long> dirty_pages(Container &container, Client &client, const Argument &argument) {
+    return type1::dirty_pages(*container.iommu_, *container.backend_, client, argument.value);
   }
 
   static constexpr std::size_t minimum_of_info =
@@ -133,13 +153,14 @@ struct ContainerCalls {
   }};
 
   /// What its IOMMU answers, once it is set.
-  static constexpr std::array<Operation, 3> with_iommu = {{
+  static constexpr std::array<Operation, 4> with_iommu = {{
       {VFIO_IOMMU_GET_INFO, "VFIO_IOMMU_GET_INFO", ArgumentKind::sized_struct, minimum_of_info,
        get_info},
       {VFIO_IOMMU_MAP_DMA, "VFIO_IOMMU_MAP_DMA", ArgumentKind::sized_struct, minimum_of_map,
        map_dma},
       {VFIO_IOMMU_UNMAP_DMA, "VFIO_IOMMU_UNMAP_DMA", ArgumentKind::sized_struct, minimum_of_unmap,
        unmap_dma},
+      {VFIO_IOMMU_DIRTY_PAGES, "VFIO_IOMMU_DIRTY_PAGES", ArgumentKind::pointer, 0, dirty_pages},
   }};
 
 private:
@@ -169,6 +190,74 @@ private:
                                      iommu.version);
   }
 
+  /// @return How much was unmapped.
+  static Result<Bytes> unmap_without_bitmap(Container &container,
+                                            const vfio_iommu_type1_dma_unmap &unmap) {
+    const auto run = mappings_to_unmap(*container.iommu_, unmap);
+    if (!run)
+      return pass_on(run);
+    if (!run->empty())
+      VFIO_SHIM_TRY(take_away(container, *run));
+    return run->size;
+  }
+
+  /// The mappings stay, and so do their pages: nobody looks them up again by their addresses in the
+  /// client.
+  /// @return The size of those concerned.
+  static Result<Bytes> invalidate_vaddr(Container &container,
+                                        const vfio_iommu_type1_dma_unmap &unmap) {
+    const auto run = mappings_to_unmap(*container.iommu_, unmap);
+    if (!run)
+      return pass_on(run);
+    if (std::any_of(run->begin, run->end,
+                    [](const auto &entry) { return !entry.second.vaddr_valid; }))
+      return fail(EINVAL, "a vaddr is invalid already");
+    for (auto entry = run->begin; entry != run->end; ++entry) {
+      entry->second.vaddr_valid = false;
+      container.ledger_.vaddr_changed(container.record_, entry->second.record, std::nullopt);
+    }
+    return run->size;
+  }
+
+  static Result<long> update_vaddr(Container &container, const MapRequest &request) {
+    auto &iommu = *container.iommu_;
+    const auto found = iommu.mappings.find_without_vaddr(request, iommu.space.page_size());
+    if (!found)
+      return pass_on(found);
+    auto &mapping = (*found)->second;
+    mapping.vaddr = request.vaddr;
+    mapping.vaddr_valid = true;
+    container.ledger_.vaddr_changed(container.record_, mapping.record, mapping.vaddr);
+    return 0;
+  }
+
+  /// Mapping by mapping, so that what a device writes is reported up to the last moment. If the
+  /// client's bitmap ends too early, those before are gone, as in type1.
+  /// @return How much was unmapped.
+  static Result<Bytes> unmap_with_bitmap(Container &container, Client &client,
+                                         const vfio_iommu_type1_dma_unmap &unmap,
+                                         ClientAddr argument) {
+    auto &iommu = *container.iommu_;
+    if (unmap.flags != VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP)
+      return fail(EINVAL, "a bitmap goes with no other flag");
+    const auto bitmap = type1::read_unmap_bitmap(client, unmap, argument);
+    if (!bitmap)
+      return pass_on(bitmap);
+    const auto run = mappings_to_unmap(iommu, unmap);
+    if (!run)
+      return pass_on(run);
+    if (!iommu.tracking_dirty || bitmap->page_size != iommu.space.page_size())
+      return fail(EINVAL, "not tracking, or not in the IOMMU's smallest page size");
+    for (auto entry = run->begin; entry != run->end;) {
+      VFIO_SHIM_TRY(
+          type1::report_dirty(*container.backend_, client, *entry, *bitmap, AfterReport::keep));
+      const auto next = std::next(entry);
+      VFIO_SHIM_TRY(take_away(container, {.begin = entry, .end = next, .size = {}}));
+      entry = next;
+    }
+    return run->size;
+  }
+
   static Result<void> take_away(Container &container, const type1::MappingTable::Run &run) {
     VFIO_SHIM_TRY(container.backend_->unmap(run.range()));
     for (auto mapping = run.begin; mapping != run.end; ++mapping)
@@ -180,6 +269,7 @@ private:
 
 Result<long> Container::call(Client &client, unsigned int command, std::uint64_t argument) {
   const std::scoped_lock lock(mutex_);
+  let_unused_go();
   if (const auto *operation = type1::find_operation(ContainerCalls::always, command))
     return type1::carry_out(*operation, *this, client, argument);
   if (!iommu_)

@@ -20,9 +20,28 @@ bool Group::device_open() {
   return any_device_open();
 }
 
+bool Group::leave_when_unused() {
+  const std::scoped_lock lock(mutex_);
+  if (any_device_open()) {
+    container_->leave_when_unused(id_, record_);
+    return false;
+  }
+  leave_container();
+  return true;
+}
+
 void Group::close() {
   const std::scoped_lock lock(mutex_);
   leave_container();
+}
+
+void Group::follow_topology() {
+  const std::scoped_lock lock(mutex_);
+  if (!container_)
+    return;
+  // No device left: whoever owns the group closes it.
+  if (const auto present = topology::find(id_, roots_))
+    container_->follow(*present);
 }
 
 bool Group::busy() {

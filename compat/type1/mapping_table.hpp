@@ -20,6 +20,9 @@ struct Mapping {
   Bytes size;
   Access access;
   std::uint32_t record = 0; ///< Its record in the ledger.
+  bool all_dirty =
+      false; ///< To be reported as dirty as a whole once more, whatever the IOMMU says.
+  bool vaddr_valid = true; ///< Not between VFIO_DMA_UNMAP_FLAG_VADDR and VFIO_DMA_MAP_FLAG_VADDR.
 };
 
 /// The live mappings of a container, by first IOVA.
@@ -51,14 +54,31 @@ public:
   /// Adds what check_map() has allowed.
   void insert(const MapRequest &request, std::uint32_t record);
 
+  /// The mapping that is to get a new vaddr, with VFIO_DMA_MAP_FLAG_VADDR.
+  /// @param request Exactly that mapping; no access.
+  /// @return EINVAL, EOVERFLOW: as check_map(). ENOENT: nothing there. EINVAL: not one whole
+  /// mapping,
+  ///         or its vaddr is valid. Source: vfio_dma_do_map().
+  Result<Mappings::iterator> find_without_vaddr(const MapRequest &request, Bytes page_size);
+
   /// What an unmap of [@p iova, @p iova + @p size) takes.
   /// @return EINVAL: misaligned, size 0, or a v2 range that would cut a mapping in two.
   ///         EOVERFLOW: past the end of the address space.
   ///         Source: vfio_dma_do_unmap().
   Result<Run> find_unmap(Iova iova, Bytes size, Bytes page_size, Version version);
 
+  /// The mappings in @p range.
+  /// @return EINVAL: it would cut one in two.
+  Result<Run> find_whole(IovaRange range);
+
   /// Every mapping.
   Run all();
+
+  /// Whether a mapping's vaddr is invalid.
+  bool any_without_vaddr() const;
+
+  /// Sets Mapping::all_dirty of every mapping.
+  void mark_all_dirty(bool dirty = true);
 
   void erase(const Run &run) { mappings_.erase(run.begin, run.end); }
   void clear() { mappings_.clear(); }
@@ -70,9 +90,12 @@ public:
 private:
   /// The mapping that contains @p iova, or end().
   Mappings::const_iterator containing(Iova iova) const;
+  bool cut_by(IovaRange range) const;
   bool overlaps(IovaRange range) const;
   /// The first mapping that ends at or after @p iova.
   Mappings::iterator first_reaching(Iova iova);
+  /// From @p begin on, the mappings that start within @p range.
+  Run run_from(Mappings::iterator begin, IovaRange range);
 
   Mappings mappings_;
   std::uint32_t limit_;

@@ -50,21 +50,30 @@ struct Operation {
   Result<long> (*handle)(Target &, Client &, const Argument &);
 };
 
-/// Reads and checks the argument as @p operation says, then calls its handler.
+/// Reads the first @p minimum bytes of an ioctl's argument, and checks them as far as @p kind says.
 /// @return EFAULT: the argument cannot be read. EINVAL: argsz is too small.
+inline Result<Argument> read_argument(ArgumentKind kind, std::size_t minimum, Client &client,
+                                      std::uint64_t value) {
+  Argument argument{.value = value};
+  VFIO_SHIM_TRY(client.read(argument.address(), std::span(argument.bytes).first(minimum)));
+  if (kind == ArgumentKind::sized_struct) {
+    std::uint32_t argsz = 0;
+    std::memcpy(&argsz, argument.bytes.data(), sizeof(argsz));
+    if (argsz < minimum)
+      return fail(EINVAL, "argsz too small");
+  }
+  return argument;
+}
+
+/// Reads and checks the argument as @p operation says, then calls its handler.
+/// @return As read_argument(); otherwise what the handler answers.
 template <typename Target>
 Result<long> carry_out(const Operation<Target> &operation, Target &target, Client &client,
                        std::uint64_t value) {
-  Argument argument{.value = value};
-  VFIO_SHIM_TRY(
-      client.read(argument.address(), std::span(argument.bytes).first(operation.minimum)));
-  if (operation.kind == ArgumentKind::sized_struct) {
-    std::uint32_t argsz = 0;
-    std::memcpy(&argsz, argument.bytes.data(), sizeof(argsz));
-    if (argsz < operation.minimum)
-      return fail(EINVAL, "argsz too small");
-  }
-  return operation.handle(target, client, argument);
+  const auto argument = read_argument(operation.kind, operation.minimum, client, value);
+  if (!argument)
+    return pass_on(argument);
+  return operation.handle(target, client, *argument);
 }
 
 /// The operation for @p command, or nullptr.
@@ -73,6 +82,14 @@ const Operation<Target> *find_operation(const std::array<Operation<Target>, coun
                                         unsigned int command) {
   const auto found = std::ranges::find(table, command, &Operation<Target>::command);
   return found == table.end() ? nullptr : &*found;
+}
+
+/// Reads a struct from the client.
+template <typename Struct>
+Result<Struct> read_struct(Client &client, ClientAddr from) {
+  Struct object;
+  VFIO_SHIM_TRY(client.read(from, std::as_writable_bytes(std::span(&object, 1))));
+  return object;
 }
 
 /// Writes @p object to the client, up to @p size bytes of it.

@@ -9,8 +9,10 @@
 #include "vfio_shim/units.hpp"
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <string>
 #include <string_view>
@@ -28,6 +30,8 @@ struct ContainerOptions {
   Ledger *ledger = nullptr; ///< Outlives the container. nullptr: nothing is recorded.
   /// Mappings per container; type1's dma_entry_limit.
   std::uint32_t mapping_limit = 65535;
+  /// All that may be mapped, and all of it: a group that cannot use it as a whole is not attached.
+  std::optional<IovaRange> iova_window{};
 };
 
 /// One address space and the groups that share it, by type1's rules.
@@ -52,11 +56,20 @@ public:
   static std::string_view call_name(unsigned int command);
 
   /// Takes the group in: claims its DMA and, once an IOMMU is set, attaches it.
-  /// @return EPERM: the group is not viable. EINVAL: reserved regions collide with mappings.
+  /// @return EPERM: the group is not viable. EINVAL: reserved regions collide with mappings or with
+  ///         ContainerOptions::iova_window. EBUSY: a mapping's vaddr is invalid
+  ///         (VFIO_DMA_UNMAP_FLAG_VADDR).
   Result<void> join(const topology::Group &group, Ledger::Record group_record);
 
   /// Lets the group go. The last one takes the address space with it.
   void leave(GroupId group, Ledger::Record group_record);
+
+  /// Lets the group go as soon as no device of it is open: looked at before each call and join,
+  /// because nobody tells when a device is closed.
+  void leave_when_unused(GroupId group, Ledger::Record group_record);
+
+  /// See Backend::follow().
+  void follow(const topology::Group &present);
 
   /// Whether a call is being served, for which the other methods would wait.
   bool busy();
@@ -71,7 +84,10 @@ public:
 private:
   friend struct ContainerCalls; // The handlers behind call(), in compat/type1/.
 
+  void let_go(GroupId group, Ledger::Record group_record);
+  void let_unused_go();
   Result<void> make_backend_if_none();
+  Result<void> may_attach() const;
   Result<void> refresh_address_space();
   void end_address_space();
 
@@ -81,6 +97,7 @@ private:
   Ledger::Record record_;
   std::mutex mutex_; ///< Guards everything below.
   std::set<GroupId> groups_;
+  std::map<GroupId, Ledger::Record> leaving_;       ///< Those of them that wait for their devices.
   std::unique_ptr<Backend> backend_;                ///< While groups_ is not empty.
   std::unique_ptr<type1::AddressSpaceState> iommu_; ///< From VFIO_SET_IOMMU on.
 };

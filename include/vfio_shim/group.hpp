@@ -44,8 +44,18 @@ public:
   /// group open too, even if the group's own file was closed.
   bool device_open();
 
+  /// The group's own file is closed: it leaves its container, but not before its devices are
+  /// closed. To be called again until it has left; its container looks too. May wait for a call on
+  /// either.
+  /// @return Whether it has left.
+  bool leave_when_unused();
+
   /// Leaves the container, whatever is still open. May wait for a call on either.
   void close();
+
+  /// Devices have come or gone: lets those go that nobody has open and that are to be unbound from
+  /// their driver. May wait for a call on either.
+  void follow_topology();
 
   /// Whether a call on the group or its container is being served, for which close() would wait.
   bool busy();

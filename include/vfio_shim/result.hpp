@@ -13,6 +13,8 @@ struct Error {
   int code = 0;      ///< A positive errno, as the client will see it.
   std::string where; ///< What was being done, for the log: "IOMMU_IOAS_MAP", "no device 0000:…".
 
+  bool for_operator = false; ///< A matter of set-up, worth a warning in the log.
+
   /// "EFAULT (Bad address) at IOMMU_IOAS_MAP", for people.
   std::string describe() const;
 };
@@ -24,6 +26,11 @@ using Result = tl::expected<T, Error>;
 /// A failure with errno @p code; @p where says what was being done.
 inline tl::unexpected<Error> fail(int code, std::string where) {
   return tl::unexpected<Error>(Error{code, std::move(where)});
+}
+
+/// A failure that the operator should hear of; @p where is a sentence.
+inline tl::unexpected<Error> fail_for_operator(int code, std::string where) {
+  return tl::unexpected<Error>(Error{code, std::move(where), true});
 }
 
 /// A failure carrying the calling thread's errno.
