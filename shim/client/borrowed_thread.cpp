@@ -84,15 +84,13 @@ bool sent_by_somebody(const siginfo_t &info) {
 
 Result<std::unique_ptr<BorrowedThread>>
 BorrowedThread::borrow(Tid thread, const std::function<void()> &let_go) {
-  const auto no_traps = ignores_sigtrap(thread);
-  if (!no_traps)
-    return pass_on(no_traps);
   VFIO_SHIM_TRY(seize(thread));
   std::unique_ptr<BorrowedThread> borrowed(new BorrowedThread(thread));
-  borrowed->can_be_trapped_ = !*no_traps;
   if (trace(PTRACE_INTERRUPT, thread, 0, nullptr) != 0)
     return borrowed->lost("PTRACE_INTERRUPT");
   let_go();
+  // While it wakes up. If it is gone, waiting for it tells.
+  borrowed->can_be_trapped_ = !ignores_sigtrap(thread);
   VFIO_SHIM_TRY(borrowed->wait_for_stop());
   VFIO_SHIM_TRY(borrowed->save_state());
   return borrowed;

@@ -4,6 +4,7 @@
 #include "client/memory_map.hpp"
 #include "client/thread_state.hpp"
 
+#include "vfio_shim/call_witness.hpp"
 #include "vfio_shim/process_memory.hpp"
 
 #include <array>
@@ -64,14 +65,17 @@ std::string describe_process(Pid process) {
 }
 
 CallingThread::CallingThread(Tid thread, std::function<void()> answer_early,
-                             ContainerFinder find_container)
+                             ResidentDescriptors &residents, Surroundings surroundings)
     : thread_(thread),
       answer_early_(std::move(answer_early)),
-      find_container_(std::move(find_container)) {}
+      residents_(residents),
+      surroundings_(std::move(surroundings)) {}
 
 bool CallingThread::finish(long result) {
-  if (borrowed_)
+  if (borrowed_) {
     borrowed_->give_back(result);
+    CallWitness::current().borrow_ended();
+  }
   borrowed_.reset();
   return answered_early_;
 }
@@ -89,31 +93,37 @@ Result<Fd> CallingThread::process() {
 }
 
 Result<void> CallingThread::read(ClientAddr from, std::span<std::byte> to) {
-  return read_memory(thread_, from, to);
+  VFIO_SHIM_TRY(read_memory(thread_, from, to));
+  CallWitness::current().was_read(from, to);
+  return {};
 }
 
 Result<void> CallingThread::write(ClientAddr to, std::span<const std::byte> from) {
-  return write_memory(thread_, to, from);
+  VFIO_SHIM_TRY(write_memory(thread_, to, from));
+  CallWitness::current().was_written(to, from);
+  return {};
 }
 
 Result<void> CallingThread::ioctl_in_client(const Fd &file, unsigned long command,
                                             std::span<const std::byte> argument) {
+  const auto known = residents_.find(thread_, file);
+  if (!known)
+    return pass_on(known);
   const auto thread = borrowed();
   if (!thread)
     return pass_on(thread);
-  const auto handle = process_handle();
-  if (!handle)
-    return pass_on(handle);
-  const auto installed = DescriptorInClient::install(**thread, **handle, file);
-  if (!installed)
-    return pass_on(installed);
+  const auto number = *known ? Result<ClientFd>(**known) : make_resident(**thread, file);
+  if (!number)
+    return pass_on(number);
   const auto scratch = (*thread)->scratch();
   if (!scratch)
     return pass_on(scratch);
   VFIO_SHIM_TRY(write_memory(thread_, *scratch, argument));
-  const auto done =
-      (*thread)->system_call(SYS_ioctl, {static_cast<std::uint64_t>(installed->number().value),
-                                         command, scratch->value, 0, 0, 0});
+  CallWitness &witness = CallWitness::current();
+  witness.kernel_entered(command);
+  const auto done = (*thread)->system_call(
+      SYS_ioctl, {static_cast<std::uint64_t>(number->value), command, scratch->value, 0, 0, 0});
+  witness.kernel_left(command, done ? 0 : done.error().code);
   if (!done)
     return pass_on(done);
   return {};
@@ -121,7 +131,9 @@ Result<void> CallingThread::ioctl_in_client(const Fd &file, unsigned long comman
 
 Result<std::vector<MemoryPart>> CallingThread::memory_parts(ClientAddr start, Bytes size,
                                                             Access access) {
-  return divide_by_backing(thread_, start, size, access, !bound_by_memlock_limit());
+  return divide_by_backing(thread_, start, size, access,
+                           {.pinned_memory = [this] { return !bound_by_memlock_limit(); },
+                            .device_memory = surroundings_.device_memory.get()});
 }
 
 Result<Fd> CallingThread::copy_of(ClientFd number) {
@@ -132,7 +144,7 @@ Result<Fd> CallingThread::copy_of(ClientFd number) {
 }
 
 std::shared_ptr<Container> CallingThread::container_behind(const Fd &file) {
-  return find_container_(file);
+  return surroundings_.find_container ? surroundings_.find_container(file) : nullptr;
 }
 
 Result<ClientFd> CallingThread::hand_over(const Fd &file) {
@@ -142,20 +154,29 @@ Result<ClientFd> CallingThread::hand_over(const Fd &file) {
   const auto handle = process_handle();
   if (!handle)
     return pass_on(handle);
-  auto installed = DescriptorInClient::install(**thread, **handle, file);
-  if (!installed)
-    return pass_on(installed);
-  return installed->keep();
+  // A supervisor's filter; any other one does not mind where a descriptor is.
+  const ClientFd least = is_sandboxed(thread_) ? least_supervised : ClientFd{0};
+  return install_descriptor(**thread, **handle, file, least);
+}
+
+Result<ClientFd> CallingThread::make_resident(BorrowedThread &thread, const Fd &file) {
+  const auto handle = process_handle();
+  if (!handle)
+    return pass_on(handle);
+  return residents_.install(thread, **handle, file);
 }
 
 Result<BorrowedThread *> CallingThread::borrowed() {
   if (!borrowed_) {
+    CallWitness::current().borrow_begins();
     auto thread = BorrowedThread::borrow(thread_, [this] {
       answered_early_ = true;
       answer_early_();
     });
-    if (!thread)
+    if (!thread) {
+      CallWitness::current().borrow_ended();
       return pass_on(thread);
+    }
     borrowed_ = std::move(*thread);
   }
   return borrowed_.get();

@@ -2,7 +2,9 @@
 /// The client of one call: the thread that waits in an ioctl of ours, and its process.
 #pragma once
 
+#include "backend/device_memory.hpp"
 #include "client/borrowed_thread.hpp"
+#include "client/resident_descriptors.hpp"
 
 #include "vfio_shim/client.hpp"
 
@@ -15,6 +17,16 @@ namespace vfio_shim::client {
 /// Tells which container an open file stands for.
 using ContainerFinder = std::function<std::shared_ptr<Container>(const Fd &)>;
 
+/// What a call may need to know that does not lie with its client.
+struct Surroundings {
+  ContainerFinder find_container; ///< May block for another call to be served.
+  std::shared_ptr<DeviceMemory> device_memory;
+};
+
+/// Where the descriptors of devices begin in a client under `vfio-shim run`: its supervisor looks
+/// at calls on these only, so that calls on other files cost nothing.
+inline constexpr ClientFd least_supervised{512};
+
 /// Serves one call on behalf of the thread that made it.
 ///
 /// Plain work on the client's memory needs nothing of the thread. What only the client itself can
@@ -24,8 +36,9 @@ class CallingThread final : public Client {
 public:
   /// @param thread Waits in an ioctl that is not answered yet.
   /// @param answer_early Answers that ioctl with a placeholder.
-  /// @param find_container See ContainerFinder; may block for another call to be served.
-  CallingThread(Tid thread, std::function<void()> answer_early, ContainerFinder find_container);
+  /// @param residents The descriptors that stay in clients of this open file.
+  CallingThread(Tid thread, std::function<void()> answer_early, ResidentDescriptors &residents,
+                Surroundings surroundings);
 
   /// Gives a borrowed thread its ioctl's result: a value, or a negative errno.
   /// @return Whether the ioctl has been answered that way. If not, answer it as usual.
@@ -47,13 +60,15 @@ public:
 private:
   Result<BorrowedThread *> borrowed();
   Result<Fd *> process_handle();
+  Result<ClientFd> make_resident(BorrowedThread &thread, const Fd &file);
   /// Whether pinned pages count against a limit of the client: then the kernel must do the
   /// accounting, in the client's own name.
   bool bound_by_memlock_limit() const;
 
   Tid thread_;
   std::function<void()> answer_early_;
-  ContainerFinder find_container_;
+  ResidentDescriptors &residents_;
+  Surroundings surroundings_;
   bool answered_early_ = false;
   std::unique_ptr<BorrowedThread> borrowed_;
   Fd process_;

@@ -6,7 +6,6 @@
 #include <array>
 #include <cstddef>
 #include <cstring>
-#include <utility>
 #include <vector>
 
 #include <fcntl.h>
@@ -122,8 +121,8 @@ Result<Fd> copy_descriptor(const Fd &process, ClientFd number) {
   return copy;
 }
 
-Result<DescriptorInClient> DescriptorInClient::install(BorrowedThread &thread, const Fd &process,
-                                                       const Fd &file) {
+Result<ClientFd> install_descriptor(BorrowedThread &thread, const Fd &process, const Fd &file,
+                                    ClientFd least) {
   const auto scratch = thread.scratch();
   if (!scratch)
     return pass_on(scratch);
@@ -139,35 +138,18 @@ Result<DescriptorInClient> DescriptorInClient::install(BorrowedThread &thread, c
   const ClientFd first{layout.sockets[0]};
   const ClientFd second{layout.sockets[1]};
 
-  const auto number = pass_through(thread, process, file, *scratch, layout);
-  if (!number) {
-    close_in_client(thread, {first, second});
-    return pass_on(number);
-  }
-  return DescriptorInClient(thread, first, second, *number);
-}
-
-DescriptorInClient::DescriptorInClient(DescriptorInClient &&other) noexcept
-    : thread_(std::exchange(other.thread_, nullptr)),
-      first_socket_(other.first_socket_),
-      second_socket_(other.second_socket_),
-      number_(other.number_) {}
-
-DescriptorInClient::~DescriptorInClient() {
-  if (thread_ != nullptr)
-    close_in_client(*thread_, {first_socket_, second_socket_, number_});
-}
-
-Result<ClientFd> DescriptorInClient::keep() {
-  BorrowedThread &thread = *std::exchange(thread_, nullptr);
+  const auto arrived = pass_through(thread, process, file, *scratch, layout);
   // The sockets took the lowest numbers, and every open() promises the lowest one.
-  close_in_client(thread, {first_socket_, second_socket_});
-  const auto lowest = thread.system_call(
-      SYS_fcntl, {static_cast<std::uint64_t>(number_.value), F_DUPFD_CLOEXEC, 0, 0, 0, 0});
-  close_in_client(thread, {number_});
-  if (!lowest)
-    return pass_on(lowest);
-  return ClientFd{static_cast<int>(*lowest)};
+  close_in_client(thread, {first, second});
+  if (!arrived)
+    return pass_on(arrived);
+  const auto wanted =
+      thread.system_call(SYS_fcntl, {static_cast<std::uint64_t>(arrived->value), F_DUPFD_CLOEXEC,
+                                     static_cast<std::uint64_t>(least.value), 0, 0, 0});
+  if (!wanted)
+    return *arrived;
+  close_in_client(thread, {*arrived});
+  return ClientFd{static_cast<int>(*wanted)};
 }
 
 } // namespace vfio_shim::client

@@ -1,6 +1,9 @@
 #include "client/memory_map.hpp"
 
 #include "abi/procmap.hpp"
+#include "abi/vfio.hpp"
+
+#include "vfio_shim/call_witness.hpp"
 
 #include <algorithm>
 #include <optional>
@@ -40,20 +43,80 @@ bool can_be_mapped_by_file(const Fd &file) {
          (system.f_type == TMPFS_MAGIC || system.f_type == HUGETLBFS_MAGIC);
 }
 
+/// The path by which the file behind @p vma can be looked at.
+std::string link_to_file(Tid thread, const abi::ProcmapQuery &vma) {
+  return fmt::format("/proc/{}/map_files/{:x}-{:x}", thread.value, vma.vma_start, vma.vma_end);
+}
+
+/// For the record only: nothing depends on it, so it may be out of date at once. Opens no file.
+MemoryKind kind_of(Tid thread, const abi::ProcmapQuery &vma, const MemoryPart &part) {
+  if (vma.vma_page_size > page_size)
+    return MemoryKind::hugetlb;
+  if (vma.inode == 0)
+    return MemoryKind::anonymous;
+  struct statfs system {};
+  if (part.by_file.file) // At hand already: no need to look its name up.
+    return ::fstatfs(part.by_file.file.get(), &system) == 0 && system.f_type == TMPFS_MAGIC
+               ? MemoryKind::shmem
+               : MemoryKind::device;
+  const std::string link = link_to_file(thread, vma);
+  struct stat file {};
+  if (::stat(link.c_str(), &file) == 0 && S_ISCHR(file.st_mode))
+    return MemoryKind::device;
+  if (::statfs(link.c_str(), &system) == 0 && system.f_type == TMPFS_MAGIC)
+    return MemoryKind::shmem;
+  return MemoryKind::file;
+}
+
+void tell_witness(Tid thread, const abi::ProcmapQuery &vma, const MemoryPart &part) {
+  CallWitness::current().found_memory({.size = part.size,
+                                       .page_size = Bytes{vma.vma_page_size},
+                                       .kind = kind_of(thread, vma, part),
+                                       .shared = (vma.vma_flags & abi::procmap_vma_shared) != 0,
+                                       .by_file = static_cast<bool>(part.by_file.file)});
+}
+
 /// Whether @p vma maps the open file @p opened.
 bool maps_file(const abi::ProcmapQuery &vma, const struct stat &opened) {
   return vma.inode == opened.st_ino && vma.dev_major == major(opened.st_dev) &&
          vma.dev_minor == minor(opened.st_dev);
 }
 
-/// The file behind @p vma, if all of [@p start, @p end) of it can be mapped by file.
+FileIdentity file_of(const abi::ProcmapQuery &vma) {
+  return {.filesystem = makedev(vma.dev_major, vma.dev_minor), .inode = vma.inode};
+}
+
+/// Where in the file of @p vma the client's address @p address lies.
+std::uint64_t file_offset(const abi::ProcmapQuery &vma, std::uint64_t address) {
+  return vma.vma_offset + (address - vma.vma_start);
+}
+
+/// The dma-buf of the BAR that [@p start, @p end) of @p vma is part of, if it is device memory. It
+/// is mapped as @p access needs.
+/// @return EFAULT: it is, but this kernel cannot export it.
+Result<FilePart> bar_behind(DeviceMemory &devices, const Fd &maps, const abi::ProcmapQuery &vma,
+                            std::uint64_t start, std::uint64_t end, Access access) {
+  const std::uint64_t place = file_offset(vma, start);
+  auto bar = devices.find(file_of(vma), static_cast<std::uint32_t>(place >> abi::region_shift));
+  if (!bar && bar.error().code == EOPNOTSUPP)
+    return fail(EFAULT, fmt::format("client memory at {:#x} is a device's: {}", start,
+                                    bar.error().describe()));
+  // As with files: what counts is what the client has mapped now. If it is this device still, then
+  // the device was the client's when its memory was found.
+  const auto now = find_vma(maps, start);
+  if (!bar || !now || now->vma_end < end || !permits(*now, access) ||
+      file_of(*now) != file_of(vma) || file_offset(*now, start) != place)
+    return FilePart{};
+  constexpr std::uint64_t within_region = (std::uint64_t{1} << abi::region_shift) - 1;
+  return FilePart{.file = std::move(*bar), .offset = Bytes{place & within_region}};
+}
+
+/// The file behind @p vma, which is mapped as @p access needs, if all of [@p start, @p end) of it
+/// can be mapped by file.
 FilePart file_behind(Tid thread, const Fd &maps, const abi::ProcmapQuery &vma, std::uint64_t start,
                      std::uint64_t end, Access access) {
-  if (vma.inode == 0 || !permits(vma, access))
-    return {};
-  const std::string link =
-      fmt::format("/proc/{}/map_files/{:x}-{:x}", thread.value, vma.vma_start, vma.vma_end);
-  Fd file{::open(link.c_str(), (access.write ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NONBLOCK)};
+  Fd file{::open(link_to_file(thread, vma).c_str(),
+                 (access.write ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NONBLOCK)};
   struct stat opened {};
   if (!file || ::fstat(file.get(), &opened) != 0 || !can_be_mapped_by_file(file))
     return {};
@@ -63,7 +126,7 @@ FilePart file_behind(Tid thread, const Fd &maps, const abi::ProcmapQuery &vma, s
   const auto now = find_vma(maps, start);
   if (!now || now->vma_end < end || !permits(*now, access) || !maps_file(*now, opened))
     return {};
-  const std::uint64_t offset = now->vma_offset + (start - now->vma_start);
+  const std::uint64_t offset = file_offset(*now, start);
   const std::uint64_t file_end =
       (static_cast<std::uint64_t>(opened.st_size) + page_size - 1) & ~(page_size - 1);
   if (offset + (end - start) > file_end)
@@ -74,7 +137,7 @@ FilePart file_behind(Tid thread, const Fd &maps, const abi::ProcmapQuery &vma, s
 } // namespace
 
 Result<std::vector<MemoryPart>> divide_by_backing(Tid thread, ClientAddr start, Bytes size,
-                                                  Access access, bool by_file) {
+                                                  Access access, MappableByFile by_file) {
   std::vector<MemoryPart> parts;
   const std::uint64_t end = start.value + size.value;
   if (end < start.value) { // Up to the very top: no user memory.
@@ -83,6 +146,7 @@ Result<std::vector<MemoryPart>> divide_by_backing(Tid thread, ClientAddr start, 
   }
   const Fd maps{::open(fmt::format("/proc/{}/maps", thread.value).c_str(), O_RDONLY | O_CLOEXEC)};
 
+  std::optional<bool> may_pin;
   std::uint64_t at = start.value;
   while (at < end) {
     const auto vma = find_vma(maps, at);
@@ -92,8 +156,20 @@ Result<std::vector<MemoryPart>> divide_by_backing(Tid thread, ClientAddr start, 
       return fail(EFAULT, fmt::format("client memory at {:#x} is not readable", at));
     const std::uint64_t part_end = std::min(end, vma->vma_end);
     MemoryPart part{.start = ClientAddr{at}, .size = Bytes{part_end - at}, .by_file = {}};
-    if (by_file)
-      part.by_file = file_behind(thread, maps, *vma, at, part_end, access);
+    const bool shared_file = vma->inode != 0 && permits(*vma, access);
+    if (shared_file && by_file.device_memory != nullptr) {
+      auto bar = bar_behind(*by_file.device_memory, maps, *vma, at, part_end, access);
+      if (!bar)
+        return pass_on(bar);
+      part.by_file = std::move(*bar);
+    }
+    if (shared_file && !part.by_file.file) {
+      if (!may_pin)
+        may_pin = by_file.pinned_memory && by_file.pinned_memory();
+      if (*may_pin)
+        part.by_file = file_behind(thread, maps, *vma, at, part_end, access);
+    }
+    tell_witness(thread, *vma, part);
     // Neighbours that must be pinned by address are pinned in one go.
     if (!part.by_file.file && !parts.empty() && !parts.back().by_file.file)
       parts.back().size = parts.back().size + part.size;
@@ -102,6 +178,7 @@ Result<std::vector<MemoryPart>> divide_by_backing(Tid thread, ClientAddr start, 
     at = part_end;
   }
   if (at < end) { // A hole, or no way to ask: the kernel will say what is wrong with it.
+    CallWitness::current().found_memory({.size = Bytes{end - at}, .page_size = {}});
     if (!parts.empty() && !parts.back().by_file.file)
       parts.back().size = parts.back().size + Bytes{end - at};
     else

@@ -1,7 +1,5 @@
 #include "client/thread_state.hpp"
 
-#include "vfio_shim/fd.hpp"
-
 #include <algorithm>
 #include <array>
 #include <charconv>
@@ -11,6 +9,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <poll.h>
 
 namespace vfio_shim::client {
 
@@ -72,12 +71,14 @@ bool is_sandboxed(Tid thread) {
   return status_number(thread, "Seccomp").value_or(0) != 0;
 }
 
-Result<bool> ignores_sigtrap(Tid thread) {
+bool ignores_sigtrap(Tid thread) {
   constexpr std::uint64_t sigtrap = std::uint64_t{1} << (SIGTRAP - 1);
-  const auto ignored = stat_number(thread, StatField::sigignore);
-  if (!ignored)
-    return fail(ESRCH, fmt::format("/proc/{}/stat", thread.value));
-  return (*ignored & sigtrap) != 0;
+  return (stat_number(thread, StatField::sigignore).value_or(0) & sigtrap) != 0;
+}
+
+bool has_ended(const Fd &process) {
+  pollfd poll{.fd = process.get(), .events = POLLIN, .revents = 0};
+  return ::poll(&poll, 1, 0) != 0;
 }
 
 bool is_exiting(Tid thread) {
