@@ -1,0 +1,150 @@
+#include "supervise/supervisor.hpp"
+
+#include "client/calling_thread.hpp"
+#include "client/descriptor_transfer.hpp"
+#include "client/resident_descriptors.hpp"
+
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <csignal>
+#include <optional>
+#include <thread>
+#include <utility>
+
+#include <linux/kvm.h>
+#include <linux/vfio.h>
+#include <spdlog/spdlog.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "supervise/hot_reset.hpp"
+#include "supervise/kvm_registration.hpp"
+#include "supervise/trap.hpp"
+#include "supervise/vfio_files.hpp"
+
+namespace vfio_shim::supervise {
+
+namespace {
+
+/// @return Nothing if the call is not about a device of ours.
+std::optional<Result<long>> serve_reset(Client &client, const TrappedCall &call) {
+  const auto device = client.copy_of(call.file);
+  if (!device || !is_device(*device))
+    return std::nullopt;
+  const ClientAddr argument{call.argument};
+  return call.command == VFIO_DEVICE_PCI_HOT_RESET ? hot_reset(client, *device, argument)
+                                                   : get_hot_reset_info(client, *device, argument);
+}
+
+void serve(const Listener &listener, KvmRegistrations &kvm, const TrappedCall &call) {
+  if (call.command == KVM_SET_DEVICE_ATTR) {
+    if (!kvm.serve(listener, call))
+      listener.let_through(call);
+    return;
+  }
+  client::AbandonedDescriptors none_abandoned;
+  client::ResidentDescriptors none(none_abandoned);
+  client::CallingThread caller(call.thread, [] {}, none, {});
+  const auto served = listener.waits(call) ? serve_reset(caller, call) : std::nullopt;
+  if (!served) {
+    listener.let_through(call);
+    return;
+  }
+  if (!*served)
+    spdlog::debug("{}: hot reset of descriptor {}: {}", caller.describe(), call.file.value,
+                  served->error().describe());
+  listener.answer(call, *served ? **served : -served->error().code);
+}
+
+/// Serves each call in a thread of its own, which ends with it: a call may take its time in its
+/// client, and a tracer must go if its tracee dies.
+[[noreturn]] void serve_until_nobody_is_left(const Listener &listener) {
+  constexpr std::chrono::milliseconds glance{500};
+  constexpr std::chrono::milliseconds forever{-1};
+  KvmRegistrations kvm;
+  std::atomic<int> being_served = 0; // Each may leave something to look after.
+  for (;;) {
+    const bool look_after = being_served != 0;
+    const auto news = listener.wait(kvm.prune() || look_after ? glance : forever);
+    if (news == Listener::News::end)
+      ::_exit(0); // A thread may still be busy with somebody who has died.
+    if (news != Listener::News::call)
+      continue;
+    if (const auto call = listener.take()) {
+      ++being_served;
+      std::thread([&listener, &kvm, &being_served, call = *call] {
+        serve(listener, kvm, call);
+        --being_served;
+      }).detach();
+    }
+  }
+}
+
+/// What a process that wants to be supervised says of itself.
+struct Introduction {
+  pid_t process;
+  int listener;
+};
+
+/// The life of the supervisor's process.
+[[noreturn]] void live(const Fd &socket) {
+  ::setsid(); // ^C is for the command.
+  sigset_t none;
+  sigemptyset(&none);
+  ::sigprocmask(SIG_SETMASK, &none, nullptr);
+  Introduction introduction{};
+  if (::read(socket.get(), &introduction, sizeof(introduction)) != sizeof(introduction))
+    ::_exit(0); // It could not be trapped, and has said so.
+  const Fd process{static_cast<int>(::syscall(SYS_pidfd_open, introduction.process, 0U))};
+  auto listener = client::copy_descriptor(process, ClientFd{introduction.listener});
+  if (!listener || ::write(socket.get(), "", 1) != 1)
+    ::_exit(1);
+  serve_until_nobody_is_left(Listener(std::move(*listener)));
+}
+
+} // namespace
+
+Result<Supervisor> Supervisor::start() {
+  std::array<int, 2> pair{};
+  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair.data()) != 0)
+    return fail_errno("socketpair");
+  Fd ours{pair[0]};
+  const Fd theirs{pair[1]};
+  const pid_t pid = ::fork();
+  if (pid < 0)
+    return fail_errno("fork");
+  if (pid == 0) {
+    ours.reset();
+    live(theirs);
+  }
+  return Supervisor(pid, std::move(ours));
+}
+
+Supervisor::Supervisor(Supervisor &&other) noexcept
+    : pid_(std::exchange(other.pid_, 0)), socket_(std::move(other.socket_)) {}
+
+Supervisor::~Supervisor() {
+  if (pid_ == 0)
+    return;
+  socket_.reset(); // It may not have been introduced to anybody.
+  constexpr int patience = 100;
+  for (int tries = 0; tries < patience && ::waitpid(pid_, nullptr, WNOHANG) == 0; ++tries)
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+}
+
+Result<void> Supervisor::supervise_this_process() const {
+  const auto listener = trap_ioctls();
+  if (!listener)
+    return pass_on(listener);
+  const Introduction introduction{.process = ::getpid(), .listener = listener->get()};
+  char answer = 0;
+  if (::write(socket_.get(), &introduction, sizeof(introduction)) != sizeof(introduction) ||
+      ::read(socket_.get(), &answer, 1) != 1)
+    return fail(ESRCH, "the supervisor has ended");
+  return {};
+}
+
+} // namespace vfio_shim::supervise

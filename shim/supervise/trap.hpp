@@ -1,0 +1,68 @@
+/// @file
+/// Making a program's calls come to its supervisor.
+#pragma once
+
+#include "vfio_shim/fd.hpp"
+#include "vfio_shim/result.hpp"
+#include "vfio_shim/units.hpp"
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+
+namespace vfio_shim::supervise {
+
+/// Traps, for this process and all that it will start, the ioctls that name a group's file to other
+/// parts of the kernel: KVM_SET_DEVICE_ATTR, and for descriptors from client::least_supervised on
+/// VFIO_DEVICE_GET_PCI_HOT_RESET_INFO and VFIO_DEVICE_PCI_HOT_RESET.
+///
+/// All other calls pass a seccomp filter, whose answer for all but ioctl() the kernel knows in
+/// advance. The two reset ioctls share their numbers with VFIO_IOMMU_GET_INFO and
+/// VFIO_IOMMU_MAP_DMA, which is why only high descriptors are looked at. Needs CAP_SYS_ADMIN, sets
+/// no no_new_privs. If nobody listens any more, the trapped calls fail with ENOSYS.
+///
+/// @return The listener. EBUSY: a filter with a listener is there already.
+Result<Fd> trap_ioctls();
+
+/// Whether the thread of a trapped client can be borrowed: only if its filter can be suspended.
+bool can_suspend_traps();
+
+/// One ioctl that waits for an answer.
+struct TrappedCall {
+  std::uint64_t id = 0;
+  Tid thread;
+  ClientFd file;
+  unsigned int command = 0;
+  std::uint64_t argument = 0;
+};
+
+/// The end of a trap at which its calls arrive. Thread-safe.
+class Listener {
+public:
+  explicit Listener(Fd file) : file_(std::move(file)) {}
+
+  enum class News : std::uint8_t { call, none, end };
+
+  /// @return end: there is no process left that could call.
+  News wait(std::chrono::milliseconds patience) const;
+
+  /// Takes a call. Nothing if its thread was killed meanwhile.
+  std::optional<TrappedCall> take() const;
+
+  /// Whether the call's thread still waits, and so its id and memory are those of the client.
+  bool waits(const TrappedCall &call) const;
+
+  /// Ends the call: with a value, or with a negative errno.
+  void answer(const TrappedCall &call, long result) const;
+
+  /// Has the kernel carry the call out as if nothing had been.
+  ///
+  /// The client can have changed what was looked at since: it then gets what the kernel answers
+  /// anyway, because nothing is protected here, only helped.
+  void let_through(const TrappedCall &call) const;
+
+private:
+  Fd file_;
+};
+
+} // namespace vfio_shim::supervise
