@@ -5,6 +5,7 @@
 #include "vfio_shim/units.hpp"
 
 #include <cstdint>
+#include <optional>
 #include <string_view>
 
 namespace vfio_shim {
@@ -47,6 +48,10 @@ public:
   virtual void device_gone(Record /*device*/) {}
 
   virtual Record mapped(Record /*container*/, const MappingEntry & /*entry*/) { return 0; }
+  /// The vaddr is the mapping's new one, or none: the last one is invalid, and it waits for
+  /// another.
+  virtual void vaddr_changed(Record /*container*/, Record /*mapping*/,
+                             std::optional<ClientAddr> /*vaddr*/) {}
   virtual void unmapped(Record /*container*/, Record /*mapping*/) {}
 };
 

@@ -1,9 +1,9 @@
 /// @file
 /// What the ledger looks like in shared memory.
 ///
-/// A header, then four arrays of records. Records refer to one another by id: slots are used again,
-/// ids are not. All that a later daemon would need to take the clients over is in the records;
-/// nothing points into the memory of the daemon that wrote them.
+/// A header, then the statistics and four arrays of records. Records refer to one another by id:
+/// slots are used again, ids are not. All that a later daemon would need to take the clients over
+/// is in the records; nothing points into the memory of the daemon that wrote them.
 #pragma once
 
 #include "observe/committed.hpp"
@@ -17,7 +17,7 @@
 namespace vfio_shim::observe::layout {
 
 /// To be raised with every change below.
-constexpr std::uint32_t version = 1;
+constexpr std::uint32_t version = 2;
 /// "VFIOLEDG" in memory.
 constexpr std::uint64_t magic = 0x4744454c4f494656;
 
@@ -65,12 +65,13 @@ struct Device {
 struct Mapping {
   static constexpr std::uint32_t readable = 1;
   static constexpr std::uint32_t writable = 2;
+  static constexpr std::uint32_t without_vaddr = 4; ///< vaddr is invalid; what was there last.
 
   std::uint64_t container; ///< Its id.
   std::uint64_t iova;
   std::uint64_t vaddr;
   std::uint64_t size;
-  std::uint32_t access;
+  std::uint32_t flags; ///< Of the above.
   std::uint32_t reserved;
 };
 
@@ -102,6 +103,7 @@ struct Header {
   Array groups;
   Array devices;
   Array mappings;
+  std::uint64_t statistics; ///< Where a Statistics is, from the start of the region.
 };
 
 /// The name of a prefix's region: "vfio-shim.vfio". A '/' becomes '!', as in sysfs.

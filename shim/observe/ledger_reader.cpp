@@ -1,12 +1,12 @@
 #include "observe/ledger_reader.hpp"
 
 #include "observe/process_identity.hpp"
+#include "observe/text.hpp"
 
 #include <algorithm>
 #include <boost/interprocess/exceptions.hpp>
 #include <boost/interprocess/shared_memory_object.hpp>
 #include <map>
-#include <span>
 #include <system_error>
 
 #include <fmt/format.h>
@@ -18,10 +18,6 @@ namespace vfio_shim::observe {
 namespace ipc = boost::interprocess;
 
 namespace {
-
-std::string text_of(std::span<const char> bytes) {
-  return {bytes.begin(), std::ranges::find(bytes, '\0')};
-}
 
 Time time_of(std::int64_t nanoseconds) {
   return Time{std::chrono::duration_cast<Time::duration>(std::chrono::nanoseconds(nanoseconds))};
@@ -94,7 +90,9 @@ Result<void> LedgerReader::check(std::string_view prefix) const {
   if (!sound<layout::Container>(header().containers, size) ||
       !sound<layout::Group>(header().groups, size) ||
       !sound<layout::Device>(header().devices, size) ||
-      !sound<layout::Mapping>(header().mappings, size))
+      !sound<layout::Mapping>(header().mappings, size) ||
+      header().statistics % alignof(Statistics) != 0 || header().statistics > size ||
+      size - header().statistics < sizeof(Statistics))
     return fail(EPROTO, fmt::format("the ledger of {}: it is damaged", prefix));
   return {};
 }
@@ -125,6 +123,11 @@ Snapshot LedgerReader::snapshot(Mappings mappings) const {
        {&header().containers, &header().groups, &header().devices, &header().mappings})
     snapshot.refused += array->refused.load(std::memory_order_relaxed);
   return snapshot;
+}
+
+std::vector<Statistics::Kind> LedgerReader::statistics() const {
+  const auto *start = static_cast<const std::byte *>(region_.get_address());
+  return reinterpret_cast<const Statistics *>(start + header().statistics)->read();
 }
 
 template <typename Body, typename Visit>
@@ -199,10 +202,12 @@ void LedgerReader::list_mappings(Snapshot &snapshot) const {
       return; // Of a container that was opened since.
     container->mapping_list.push_back(
         {.iova = Iova{body.iova},
-         .vaddr = ClientAddr{body.vaddr},
+         .vaddr = (body.flags & layout::Mapping::without_vaddr) == 0
+                      ? std::optional(ClientAddr{body.vaddr})
+                      : std::nullopt,
          .size = Bytes{body.size},
-         .access = {.read = (body.access & layout::Mapping::readable) != 0,
-                    .write = (body.access & layout::Mapping::writable) != 0}});
+         .access = {.read = (body.flags & layout::Mapping::readable) != 0,
+                    .write = (body.flags & layout::Mapping::writable) != 0}});
   });
   for (auto &container : snapshot.containers)
     std::ranges::sort(container.mapping_list, {}, &Snapshot::Mapping::iova);

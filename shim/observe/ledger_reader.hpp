@@ -3,6 +3,7 @@
 #pragma once
 
 #include "observe/ledger_layout.hpp"
+#include "observe/statistics.hpp"
 
 #include "vfio_shim/result.hpp"
 #include "vfio_shim/units.hpp"
@@ -47,7 +48,7 @@ struct Snapshot {
 
   struct Mapping {
     Iova iova;
-    ClientAddr vaddr;
+    std::optional<ClientAddr> vaddr; ///< None: invalidated, and not yet replaced by another.
     Bytes size;
     Access access;
   };
@@ -94,6 +95,9 @@ public:
 
   /// Reads everything, while the daemon goes on writing. Each record is whole.
   Snapshot snapshot(Mappings mappings = Mappings::counted) const;
+
+  /// What kinds of calls the daemon has served, and how; see Statistics::read().
+  std::vector<Statistics::Kind> statistics() const;
 
 private:
   explicit LedgerReader(boost::interprocess::mapped_region region) : region_(std::move(region)) {}

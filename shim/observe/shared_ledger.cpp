@@ -2,12 +2,12 @@
 
 #include "observe/ledger_reader.hpp"
 #include "observe/process_identity.hpp"
+#include "observe/text.hpp"
 
 #include <algorithm>
 #include <boost/interprocess/exceptions.hpp>
 #include <chrono>
 #include <new>
-#include <span>
 
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
@@ -21,12 +21,6 @@ namespace {
 
 std::int64_t now() {
   return std::chrono::nanoseconds(std::chrono::system_clock::now().time_since_epoch()).count();
-}
-
-/// Copies as much as fits; the rest of @p to, at least its last byte, becomes 0.
-void copy_text(std::string_view text, std::span<char> to) {
-  std::ranges::fill(to, '\0');
-  std::ranges::copy(text.substr(0, to.size() - 1), to.begin());
 }
 
 layout::Client record_of(Pid pid) {
@@ -46,6 +40,15 @@ bool is_prefix(std::string_view text) {
          text.find('!') == std::string_view::npos && text.find('\0') == std::string_view::npos;
 }
 
+constexpr std::uint64_t whole_steps(std::uint64_t size) {
+  return (size + layout::growth - 1) / layout::growth * layout::growth;
+}
+
+/// What always has memory: the header and, behind it, the statistics.
+constexpr std::uint64_t statistics_offset = 4096;
+static_assert(sizeof(layout::Header) <= statistics_offset);
+constexpr std::uint64_t size_of_head = statistics_offset + sizeof(Statistics);
+
 /// Puts an array for @p capacity records at @p end, and @p end behind it.
 template <typename Body>
 void place(layout::Array &array, std::uint32_t capacity, std::uint64_t &end) {
@@ -53,13 +56,13 @@ void place(layout::Array &array, std::uint32_t capacity, std::uint64_t &end) {
   array.capacity = capacity;
   array.record_size = sizeof(Committed<Body>);
   const std::uint64_t size = std::uint64_t{capacity} * array.record_size;
-  end += (size + layout::growth - 1) / layout::growth * layout::growth;
+  end += whole_steps(size);
 }
 
 /// Says where everything goes. @return The size of the region.
 std::uint64_t lay_out(layout::Header &header, const LedgerCapacity &capacity) {
-  std::uint64_t end = layout::growth;
-  static_assert(sizeof(layout::Header) <= layout::growth);
+  header.statistics = statistics_offset;
+  std::uint64_t end = whole_steps(size_of_head);
   place<layout::Container>(header.containers, capacity.containers, end);
   place<layout::Group>(header.groups, capacity.groups, end);
   place<layout::Device>(header.devices, capacity.devices, end);
@@ -101,7 +104,7 @@ Result<std::unique_ptr<SharedLedger>> SharedLedger::create(std::string_view pref
     layout::Header placed{};
     memory.truncate(static_cast<ipc::offset_t>(lay_out(placed, capacity)));
     // As in RecordArray: rather no ledger than a SIGBUS.
-    if (::fallocate(memory.get_mapping_handle().handle, 0, 0, sizeof(layout::Header)) != 0 &&
+    if (::fallocate(memory.get_mapping_handle().handle, 0, 0, size_of_head) != 0 &&
         errno != EOPNOTSUPP) {
       auto failure = fail_errno(where);
       ipc::shared_memory_object::remove(name.c_str());
@@ -110,6 +113,7 @@ Result<std::unique_ptr<SharedLedger>> SharedLedger::create(std::string_view pref
     ipc::mapped_region region(memory, ipc::read_write);
     auto &header = *new (region.get_address()) layout::Header{};
     lay_out(header, capacity);
+    new (static_cast<std::byte *>(region.get_address()) + header.statistics) Statistics;
     describe_daemon(header, prefix);
     std::unique_ptr<SharedLedger> ledger(
         new SharedLedger(name, std::move(memory), std::move(region)));
@@ -236,8 +240,8 @@ Ledger::Record SharedLedger::mapped(Record container, const MappingEntry &entry)
                      .iova = entry.iova.value,
                      .vaddr = entry.vaddr.value,
                      .size = entry.size.value,
-                     .access = (entry.access.read ? layout::Mapping::readable : 0) |
-                               (entry.access.write ? layout::Mapping::writable : 0),
+                     .flags = (entry.access.read ? layout::Mapping::readable : 0) |
+                              (entry.access.write ? layout::Mapping::writable : 0),
                      .reserved = 0});
   ++body.maps;
   if (record != 0) {
@@ -248,6 +252,19 @@ Ledger::Record SharedLedger::mapped(Record container, const MappingEntry &entry)
   }
   place.publish(body);
   return noted(record);
+}
+
+void SharedLedger::vaddr_changed(Record /*container*/, Record mapping,
+                                 std::optional<ClientAddr> vaddr) {
+  if (mapping == 0)
+    return;
+  mappings_.at(mapping).amend([&](layout::Mapping &body) {
+    body.flags &= ~layout::Mapping::without_vaddr;
+    if (vaddr)
+      body.vaddr = vaddr->value;
+    else
+      body.flags |= layout::Mapping::without_vaddr;
+  });
 }
 
 void SharedLedger::unmapped(Record container, Record mapping) {

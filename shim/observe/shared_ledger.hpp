@@ -3,6 +3,7 @@
 #pragma once
 
 #include "observe/record_array.hpp"
+#include "observe/statistics.hpp"
 
 #include "vfio_shim/ledger.hpp"
 #include "vfio_shim/result.hpp"
@@ -54,6 +55,12 @@ public:
   /// Removes the region.
   ~SharedLedger() override;
 
+  /// Counts of calls, in the same region.
+  Statistics &statistics() const {
+    return *reinterpret_cast<Statistics *>(static_cast<std::byte *>(region_.get_address()) +
+                                           header().statistics);
+  }
+
   Record container_opened(Pid client) override;
   void iommu_set(Record container, std::uint32_t type) override;
   void container_gone(Record container) override;
@@ -66,6 +73,7 @@ public:
   void device_gone(Record device) override;
 
   Record mapped(Record container, const MappingEntry &entry) override;
+  void vaddr_changed(Record container, Record mapping, std::optional<ClientAddr> vaddr) override;
   void unmapped(Record container, Record mapping) override;
 
 private:

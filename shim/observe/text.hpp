@@ -1,0 +1,32 @@
+/// @file
+/// Text in arrays of fixed size.
+#pragma once
+
+#include <algorithm>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace vfio_shim::observe {
+
+/// Copies as much as fits; the rest of @p to, at least its last byte, becomes 0.
+inline void copy_text(std::string_view text, std::span<char> to) {
+  std::ranges::fill(to, '\0');
+  std::ranges::copy(text.substr(0, to.size() - 1), to.begin());
+}
+
+/// What stands before the first 0, or all of it.
+inline std::string text_of(std::span<const char> bytes) {
+  return {bytes.begin(), std::ranges::find(bytes, '\0')};
+}
+
+/// The text with '?' for whatever is not printable ASCII: what clients call themselves must not
+/// reach a terminal as it is.
+inline std::string printable(std::string_view text) {
+  std::string safe{text};
+  std::ranges::replace_if(
+      safe, [](char byte) { return byte < ' ' || byte > '~'; }, '?');
+  return safe;
+}
+
+} // namespace vfio_shim::observe
