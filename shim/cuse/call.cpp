@@ -8,19 +8,32 @@ namespace {
 
 /// Failures that an operator wants to hear of: the client could not be helped, rather than wrong.
 bool deserves_warning(const Error &error) {
-  return error.code == EBUSY || error.code == EOPNOTSUPP || error.code == ENOSPC;
+  return error.for_operator || error.code == EBUSY || error.code == EOPNOTSUPP ||
+         error.code == ENOSPC;
 }
 
 } // namespace
 
 Call::Call(fuse_req_t request, unsigned int command, std::uint64_t argument,
-           client::ContainerFinder find_container)
+           client::ResidentDescriptors &residents, client::Surroundings surroundings,
+           observe::Observer &observer, std::shared_ptr<observe::ObservedFile> file)
     : request_(request),
       command_(command),
       argument_(argument),
       client_(
           Tid{fuse_req_ctx(request)->pid}, [request] { fuse_reply_ioctl(request, 0, nullptr, 0); },
-          std::move(find_container)) {}
+          residents, std::move(surroundings)),
+      observed_(observer, observe::trace::Kind::call, std::move(file),
+                Tid{fuse_req_ctx(request)->pid}, command, argument) {}
+
+void Call::serve(std::string_view name, const std::function<Result<long>(Call &)> &handle) {
+  const WitnessScope watched(observed_);
+  observed_.begins([this] { return client_.pid(); });
+  const Result<long> result = handle(*this);
+  observed_.answering();
+  reply(name, result);
+  observed_.answered(result ? *result : -1, result ? 0 : result.error().code);
+}
 
 void Call::reply(std::string_view name, const Result<long> &result) {
   if (!result) {

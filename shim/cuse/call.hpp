@@ -3,10 +3,13 @@
 #pragma once
 
 #include "client/calling_thread.hpp"
+#include "observe/observed_call.hpp"
 
 #include "vfio_shim/result.hpp"
 
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <string_view>
 
 #include <fuse_lowlevel.h>
@@ -19,22 +22,28 @@ namespace vfio_shim::cuse {
 /// or the registers of the client's thread, if that was borrowed and so had been answered early.
 class Call {
 public:
+  /// @param observer Is told what becomes of it.
+  /// @param file The node's open file that it is a call on.
   Call(fuse_req_t request, unsigned int command, std::uint64_t argument,
-       client::ContainerFinder find_container);
+       client::ResidentDescriptors &residents, client::Surroundings surroundings,
+       observe::Observer &observer, std::shared_ptr<observe::ObservedFile> file);
 
   unsigned int command() const { return command_; }
   std::uint64_t argument() const { return argument_; }
   Client &client() { return client_; }
 
-  /// Answers the client, once.
+  /// Answers the client with what @p handle makes of the call, once.
   /// @param name The ioctl's name, for the log; may be empty.
-  void reply(std::string_view name, const Result<long> &result);
+  void serve(std::string_view name, const std::function<Result<long>(Call &)> &handle);
 
 private:
+  void reply(std::string_view name, const Result<long> &result);
+
   fuse_req_t request_;
   unsigned int command_;
   std::uint64_t argument_;
   client::CallingThread client_;
+  observe::ObservedCall observed_;
 };
 
 } // namespace vfio_shim::cuse

@@ -2,6 +2,9 @@
 
 #include "client/calling_thread.hpp"
 #include "cuse/call_queue.hpp"
+#include "observe/observed_call.hpp"
+
+#include "vfio_shim/call_witness.hpp"
 
 #include <sys/ioctl.h>
 #include <sys/random.h>
@@ -14,35 +17,51 @@ namespace {
 /// Outside the range of numbers that VFIO uses.
 constexpr unsigned int identify_command = _IO('S', 0xf0);
 
-struct OpenContainer {
+} // namespace
+
+struct ContainerNode::OpenContainer {
+  OpenContainer(std::shared_ptr<Container> which, std::shared_ptr<observe::ObservedFile> file,
+                client::AbandonedDescriptors &abandoned)
+      : container(std::move(which)), observed(std::move(file)), residents(abandoned) {}
+
   std::shared_ptr<Container> container;
+  std::shared_ptr<observe::ObservedFile> observed;
+  client::ResidentDescriptors residents;
   CallQueue queue;
 };
 
-using Handle = std::shared_ptr<OpenContainer>;
-
-Handle &handle_of(const fuse_file_info &file) {
+ContainerNode::Handle &ContainerNode::handle_of(const fuse_file_info &file) {
   return *reinterpret_cast<Handle *>(file.fh);
 }
 
-} // namespace
-
-Result<std::shared_ptr<ContainerNode>> ContainerNode::create(WorkerPool &pool,
-                                                             const std::string &name,
-                                                             const NodePermissions &permissions,
-                                                             ContainerOptions options) {
-  std::shared_ptr<ContainerNode> node(new ContainerNode(pool, name, std::move(options)));
+Result<std::shared_ptr<ContainerNode>>
+ContainerNode::create(WorkerPool &pool, const std::string &name, const NodePermissions &permissions,
+                      client::AbandonedDescriptors &abandoned, ContainerOptions options,
+                      std::shared_ptr<DeviceMemory> device_memory, observe::Observer &observer) {
+  std::shared_ptr<ContainerNode> node(new ContainerNode(pool, name, abandoned, std::move(options),
+                                                        std::move(device_memory), observer));
   VFIO_SHIM_TRY(node->appear(permissions));
   return node;
 }
 
-ContainerNode::ContainerNode(WorkerPool &pool, const std::string &name, ContainerOptions options)
-    : Node(pool, name), options_(std::move(options)) {}
+ContainerNode::ContainerNode(WorkerPool &pool, const std::string &name,
+                             client::AbandonedDescriptors &abandoned, ContainerOptions options,
+                             std::shared_ptr<DeviceMemory> device_memory,
+                             observe::Observer &observer)
+    : Node(pool, name),
+      abandoned_(abandoned),
+      options_(std::move(options)),
+      device_memory_(std::move(device_memory)),
+      observer_(observer) {}
 
 void ContainerNode::open(fuse_req_t request, fuse_file_info &file) {
-  auto opened = std::make_shared<OpenContainer>();
-  opened->container =
-      std::make_shared<Container>(options_, client::process_of(Tid{fuse_req_ctx(request)->pid}));
+  const Tid thread{fuse_req_ctx(request)->pid};
+  const Pid client = client::process_of(thread);
+  const auto known_as = observer_.opening(client);
+  observe::ObservedCall observed(observer_, observe::trace::Kind::open_container, known_as, thread);
+  observed.begins();
+  auto opened = std::make_shared<OpenContainer>(std::make_shared<Container>(options_, client),
+                                                known_as, abandoned_);
   auto handle = std::make_unique<Handle>(std::move(opened));
   file.fh = reinterpret_cast<std::uint64_t>(handle.get());
   // If the client was killed while it opened, the kernel will not release what it never got.
@@ -51,26 +70,35 @@ void ContainerNode::open(fuse_req_t request, fuse_file_info &file) {
     (void)handle.release();
   else
     --open_files_;
+  observed.answered(0, 0);
 }
 
 void ContainerNode::release(fuse_req_t request, fuse_file_info &file) {
+  observe::ObservedCall observed(observer_, observe::trace::Kind::close, handle_of(file)->observed,
+                                 Tid{fuse_req_ctx(request)->pid});
+  observed.begins();
   delete &handle_of(file);
   --open_files_;
   fuse_reply_err(request, 0);
+  observed.answered(0, 0);
 }
 
 void ContainerNode::ioctl(fuse_req_t request, fuse_file_info &file, unsigned int command,
                           std::uint64_t argument, bool /*compat*/) {
   const Handle opened = handle_of(file);
-  if (command == identify_command && answer_identify(argument, opened->container)) {
+  if (command == identify_command && answer_identify(argument, opened)) {
     fuse_reply_ioctl(request, 0, nullptr, 0);
     return;
   }
   opened->queue.submit(
-      std::make_unique<Call>(request, command, argument, [](const Fd &) { return nullptr; }),
+      std::make_unique<Call>(
+          request, command, argument, opened->residents,
+          client::Surroundings{.find_container = {}, .device_memory = device_memory_}, observer_,
+          opened->observed),
       [container = opened->container.get()](Call &call) {
-        call.reply(Container::call_name(call.command()),
-                   container->call(call.client(), call.command(), call.argument()));
+        call.serve(Container::call_name(call.command()), [container](Call &served) {
+          return container->call(served.client(), served.command(), served.argument());
+        });
       });
 }
 
@@ -87,17 +115,23 @@ std::shared_ptr<Container> ContainerNode::find(const Fd &file) {
     questions_.emplace(token, nullptr);
   }
   ::ioctl(file.get(), identify_command, token);
-  const std::scoped_lock lock(mutex_);
-  return std::move(questions_.extract(token).mapped());
+  Handle found;
+  {
+    const std::scoped_lock lock(mutex_);
+    found = std::move(questions_.extract(token).mapped());
+  }
+  if (!found)
+    return nullptr;
+  CallWitness::current().recognised_file(found->observed->number());
+  return found->container;
 }
 
-bool ContainerNode::answer_identify(std::uint64_t token,
-                                    const std::shared_ptr<Container> &container) {
+bool ContainerNode::answer_identify(std::uint64_t token, const Handle &opened) {
   const std::scoped_lock lock(mutex_);
   const auto question = questions_.find(token);
   if (question == questions_.end())
     return false;
-  question->second = container;
+  question->second = opened;
   return true;
 }
 

@@ -2,7 +2,10 @@
 /// The container node: /dev/vfio/vfio.
 #pragma once
 
+#include "backend/device_memory.hpp"
+#include "client/resident_descriptors.hpp"
 #include "cuse/node.hpp"
+#include "observe/observer.hpp"
 
 #include "vfio_shim/container.hpp"
 
@@ -17,9 +20,11 @@ namespace vfio_shim::cuse {
 /// Makes a new container of every open file.
 class ContainerNode final : public Node {
 public:
-  static Result<std::shared_ptr<ContainerNode>> create(WorkerPool &pool, const std::string &name,
-                                                       const NodePermissions &permissions,
-                                                       ContainerOptions options);
+  /// @param abandoned What stays in clients when their containers are closed; outlives the node.
+  static Result<std::shared_ptr<ContainerNode>>
+  create(WorkerPool &pool, const std::string &name, const NodePermissions &permissions,
+         client::AbandonedDescriptors &abandoned, ContainerOptions options,
+         std::shared_ptr<DeviceMemory> device_memory, observe::Observer &observer);
 
   /// The container that @p file is an open file of, or nothing.
   ///
@@ -37,14 +42,23 @@ public:
              bool compat) override;
 
 private:
-  ContainerNode(WorkerPool &pool, const std::string &name, ContainerOptions options);
+  struct OpenContainer;
+  using Handle = std::shared_ptr<OpenContainer>;
 
-  bool answer_identify(std::uint64_t token, const std::shared_ptr<Container> &container);
+  ContainerNode(WorkerPool &pool, const std::string &name, client::AbandonedDescriptors &abandoned,
+                ContainerOptions options, std::shared_ptr<DeviceMemory> device_memory,
+                observe::Observer &observer);
 
+  static Handle &handle_of(const fuse_file_info &file);
+  bool answer_identify(std::uint64_t token, const Handle &opened);
+
+  client::AbandonedDescriptors &abandoned_;
   ContainerOptions options_;
+  std::shared_ptr<DeviceMemory> device_memory_;
+  observe::Observer &observer_;
   std::atomic<int> open_files_ = 0;
-  std::mutex mutex_; ///< Guards what follows.
-  std::unordered_map<std::uint64_t, std::shared_ptr<Container>> questions_; ///< By their token.
+  std::mutex mutex_;                                    ///< Guards what follows.
+  std::unordered_map<std::uint64_t, Handle> questions_; ///< By their token.
 };
 
 } // namespace vfio_shim::cuse

@@ -1,13 +1,20 @@
 #include "cuse/group_node.hpp"
 
 #include "cuse/call_queue.hpp"
+#include "observe/observed_call.hpp"
 
 namespace vfio_shim::cuse {
 
 namespace {
 
 struct OpenGroup {
+  OpenGroup(std::shared_ptr<Group> which, std::shared_ptr<observe::ObservedFile> file,
+            client::AbandonedDescriptors &abandoned)
+      : group(std::move(which)), observed(std::move(file)), residents(abandoned) {}
+
   std::shared_ptr<Group> group;
+  std::shared_ptr<observe::ObservedFile> observed;
+  client::ResidentDescriptors residents;
   CallQueue queue;
 };
 
@@ -22,24 +29,39 @@ Handle &handle_of(const fuse_file_info &file) {
 Result<std::shared_ptr<GroupNode>> GroupNode::create(WorkerPool &pool, const std::string &name,
                                                      const NodePermissions &permissions, GroupId id,
                                                      Ledger *ledger, Janitor &janitor,
-                                                     client::ContainerFinder find_container) {
-  std::shared_ptr<GroupNode> node(
-      new GroupNode(pool, name, id, ledger, janitor, std::move(find_container)));
+                                                     client::AbandonedDescriptors &abandoned,
+                                                     client::ContainerFinder find_container,
+                                                     observe::Observer &observer) {
+  std::shared_ptr<GroupNode> node(new GroupNode(pool, name, id, ledger, janitor, abandoned,
+                                                std::move(find_container), observer));
   VFIO_SHIM_TRY(node->appear(permissions));
   return node;
 }
 
 GroupNode::GroupNode(WorkerPool &pool, const std::string &name, GroupId id, Ledger *ledger,
-                     Janitor &janitor, client::ContainerFinder find_container)
+                     Janitor &janitor, client::AbandonedDescriptors &abandoned,
+                     client::ContainerFinder find_container, observe::Observer &observer)
     : Node(pool, name),
       id_(id),
       ledger_(ledger),
       janitor_(janitor),
-      find_container_(std::move(find_container)) {}
+      abandoned_(abandoned),
+      find_container_(std::move(find_container)),
+      observer_(observer) {}
 
 bool GroupNode::in_use() {
   const std::scoped_lock lock(mutex_);
   return opened_ != nullptr;
+}
+
+bool GroupNode::follow_topology() {
+  const std::scoped_lock lock(mutex_);
+  if (!opened_)
+    return false;
+  if (opened_->busy())
+    return true;
+  opened_->follow_topology();
+  return false;
 }
 
 void GroupNode::close_group() {
@@ -49,14 +71,19 @@ void GroupNode::close_group() {
 }
 
 void GroupNode::open(fuse_req_t request, fuse_file_info &file) {
+  const Tid thread{fuse_req_ctx(request)->pid};
+  const Pid client = client::process_of(thread);
+  const auto known_as = observer_.opening(client, id_);
+  observe::ObservedCall observed(observer_, observe::trace::Kind::open_group, known_as, thread);
   const std::scoped_lock lock(mutex_);
+  observed.begins();
   if (end_if_abandoned_locked() || opened_) {
     fuse_reply_err(request, EBUSY);
+    observed.answered(-1, EBUSY);
     return;
   }
-  auto opened = std::make_shared<OpenGroup>();
-  opened->group = std::make_shared<Group>(id_, topology::Roots{}, ledger_,
-                                          client::process_of(Tid{fuse_req_ctx(request)->pid}));
+  auto opened = std::make_shared<OpenGroup>(
+      std::make_shared<Group>(id_, topology::Roots{}, ledger_, client), known_as, abandoned_);
   auto handle = std::make_unique<Handle>(opened);
   file.fh = reinterpret_cast<std::uint64_t>(handle.get());
   // If the client was killed while it opened, the kernel will not release what it never got.
@@ -65,9 +92,13 @@ void GroupNode::open(fuse_req_t request, fuse_file_info &file) {
   (void)handle.release();
   opened_ = opened->group;
   released_ = false;
+  observed.answered(0, 0);
 }
 
 void GroupNode::release(fuse_req_t request, fuse_file_info &file) {
+  observe::ObservedCall observed(observer_, observe::trace::Kind::close, handle_of(file)->observed,
+                                 Tid{fuse_req_ctx(request)->pid});
+  observed.begins();
   delete &handle_of(file);
   const std::scoped_lock lock(mutex_);
   released_ = true;
@@ -80,16 +111,22 @@ void GroupNode::release(fuse_req_t request, fuse_file_info &file) {
     janitor_.repeat([node = shared_from_this(), this] { return end_if_abandoned(); });
   if (!answer_first)
     fuse_reply_err(request, 0);
+  observed.answered(0, 0);
 }
 
 void GroupNode::ioctl(fuse_req_t request, fuse_file_info &file, unsigned int command,
                       std::uint64_t argument, bool /*compat*/) {
   const Handle opened = handle_of(file);
-  opened->queue.submit(std::make_unique<Call>(request, command, argument, find_container_),
-                       [group = opened->group.get()](Call &call) {
-                         call.reply(Group::call_name(call.command()),
-                                    group->call(call.client(), call.command(), call.argument()));
-                       });
+  opened->queue.submit(
+      std::make_unique<Call>(
+          request, command, argument, opened->residents,
+          client::Surroundings{.find_container = find_container_, .device_memory = nullptr},
+          observer_, opened->observed),
+      [group = opened->group.get()](Call &call) {
+        call.serve(Group::call_name(call.command()), [group](Call &served) {
+          return group->call(served.client(), served.command(), served.argument());
+        });
+      });
 }
 
 bool GroupNode::end_if_abandoned() {
@@ -100,9 +137,8 @@ bool GroupNode::end_if_abandoned() {
 bool GroupNode::end_if_abandoned_locked() {
   if (!opened_ || !released_)
     return false;
-  if (opened_->device_open())
+  if (!opened_->leave_when_unused())
     return true;
-  opened_->close();
   opened_.reset();
   return false;
 }

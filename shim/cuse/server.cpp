@@ -1,7 +1,5 @@
 #include "cuse/server.hpp"
 
-#include "backend/iommufd.hpp"
-
 #include "vfio_shim/topology.hpp"
 
 #include <algorithm>
@@ -12,14 +10,22 @@
 
 namespace vfio_shim::cuse {
 
-Result<std::unique_ptr<Server>> Server::create(ServerOptions options, Ledger &ledger) {
-  std::unique_ptr<Server> server(new Server(std::move(options), ledger));
+Result<std::unique_ptr<Server>> Server::create(ServerOptions options, Ledger &ledger,
+                                               observe::Observer &observer) {
+  std::unique_ptr<Server> server(new Server(std::move(options), ledger, observer));
+  const auto device_memory = std::make_shared<DeviceMemory>([](const Error &error) {
+    spdlog::warn("{}: clients get EFAULT for maps of device memory (peer-to-peer DMA); the kernel "
+                 "has it from Linux 6.19 on, with CONFIG_VFIO_PCI_DMABUF",
+                 error.describe());
+  });
   const ContainerOptions containers{
-      .make_backend = [] { return IommufdBackend::create("/dev/iommu"); },
+      .make_backend = backend_factory(server->options_.backend, {}, device_memory),
       .ledger = &ledger,
-      .mapping_limit = server->options_.mapping_limit};
+      .mapping_limit = server->options_.mapping_limit,
+      .iova_window = server->options_.iova_window};
   auto node = ContainerNode::create(server->pool_, server->options_.prefix + "/vfio",
-                                    server->options_.container, containers);
+                                    server->options_.container, server->abandoned_, containers,
+                                    device_memory, observer);
   if (!node)
     return pass_on(node);
   server->container_ = std::move(*node);
@@ -30,12 +36,14 @@ void Server::follow_topology() {
   std::set<GroupId> present;
   for (const topology::Group &group : topology::scan()) {
     present.insert(group.id);
-    if (groups_.contains(group.id))
+    if (const auto known = groups_.find(group.id); known != groups_.end()) {
+      janitor_.repeat([node = known->second] { return node->follow_topology(); });
       continue;
+    }
     auto node = GroupNode::create(
         pool_, fmt::format("{}/{}", options_.prefix, group.id.value), options_.groups, group.id,
-        &ledger_, janitor_,
-        [container = container_](const Fd &file) { return container->find(file); });
+        &ledger_, janitor_, abandoned_,
+        [container = container_](const Fd &file) { return container->find(file); }, observer_);
     if (!node) {
       spdlog::error("no node for IOMMU group {}: {}", group.id.value, node.error().describe());
       continue;

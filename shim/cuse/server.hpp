@@ -6,12 +6,15 @@
 #include "cuse/group_node.hpp"
 #include "cuse/janitor.hpp"
 #include "cuse/worker_pool.hpp"
+#include "observe/observer.hpp"
 
+#include "vfio_shim/backend_kind.hpp"
 #include "vfio_shim/ledger.hpp"
 #include "vfio_shim/result.hpp"
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 
 namespace vfio_shim::cuse {
@@ -22,13 +25,17 @@ struct ServerOptions {
   NodePermissions container{.mode = 0666, .owner = 0, .group = 0};
   NodePermissions groups{.mode = 0600, .owner = 0, .group = 0};
   std::uint32_t mapping_limit = 65535;
+  std::optional<IovaRange> iova_window;       ///< See ContainerOptions.
+  BackendKind backend = BackendKind::iommufd; ///< Where the containers' mappings go.
 };
 
 /// The container node, and a group node for every IOMMU group with a VFIO cdev. Not thread-safe.
 class Server {
 public:
   /// @param ledger Outlives the server.
-  static Result<std::unique_ptr<Server>> create(ServerOptions options, Ledger &ledger);
+  /// @param observer Outlives the server.
+  static Result<std::unique_ptr<Server>> create(ServerOptions options, Ledger &ledger,
+                                                observe::Observer &observer);
 
   /// Makes the group nodes match the groups that there are now. A node that cannot be made is
   /// logged and left out.
@@ -45,10 +52,13 @@ public:
   std::size_t group_count() const { return groups_.size(); }
 
 private:
-  Server(ServerOptions options, Ledger &ledger) : options_(std::move(options)), ledger_(ledger) {}
+  Server(ServerOptions options, Ledger &ledger, observe::Observer &observer)
+      : options_(std::move(options)), ledger_(ledger), observer_(observer) {}
 
   ServerOptions options_;
   Ledger &ledger_;
+  observe::Observer &observer_;
+  client::AbandonedDescriptors abandoned_;
   Janitor janitor_;
   WorkerPool pool_; ///< Its end waits for the last call, so all that calls use is still there.
   std::shared_ptr<ContainerNode> container_;
