@@ -26,5 +26,11 @@ void add_serve(CommandLine &line);
 void add_run(CommandLine &line);
 void add_status(CommandLine &line);
 void add_doctor(CommandLine &line);
+void add_trace(CommandLine &line);
+void add_top(CommandLine &line);
+void add_usage(CommandLine &line);
+void add_replay(CommandLine &line);
+void add_compare(CommandLine &line);
+void add_info(CommandLine &line);
 
 } // namespace vfio_shim::cli

@@ -22,26 +22,15 @@ namespace vfio_shim::cli {
 
 namespace {
 
-/// One thing that must be there, and the line to show if it is not.
-struct Requirement {
-  const char *node;
-  const char *remedy;
-};
-
-constexpr std::array<Requirement, 2> required_nodes = {{
-    {"/dev/cuse", "load it with `modprobe cuse`, or build the kernel with CONFIG_CUSE"},
-    {"/dev/iommu", "load it with `modprobe iommufd`, or build the kernel with CONFIG_IOMMUFD"},
-}};
-
-Result<void> check_requirements(bool wait_for_devices) {
+Result<void> check_requirements(const DaemonOptions &options) {
   if (::geteuid() != 0)
     return fail(EPERM, "must be root: it makes device nodes and serves other users' processes");
-  for (const auto &[node, remedy] : required_nodes) {
-    const Fd opened{::open(node, O_RDWR | O_CLOEXEC)};
-    if (!opened)
-      return fail(errno, fmt::format("cannot open {} ({}): {}", node, errno_name(errno), remedy));
-  }
-  if (!wait_for_devices && topology::scan().empty())
+  if (!Fd{::open("/dev/cuse", O_RDWR | O_CLOEXEC)})
+    return fail(errno, fmt::format("cannot open /dev/cuse ({}): load it with `modprobe cuse`, or "
+                                   "build the kernel with CONFIG_CUSE",
+                                   errno_name(errno)));
+  VFIO_SHIM_TRY(check_backend(options.server.backend));
+  if (!options.wait_for_devices && topology::scan().empty())
     return fail(ENODEV,
                 "no device has a VFIO cdev (/sys/class/vfio-dev): bind one to vfio-pci on a kernel "
                 "with CONFIG_VFIO_DEVICE_CDEV, or give --wait-for-devices");
@@ -91,7 +80,7 @@ void serve_until_told(cuse::Server &server, HotplugMonitor &hotplug, const Fd &s
 } // namespace
 
 Result<void> run_daemon(const DaemonOptions &options) {
-  VFIO_SHIM_TRY(check_requirements(options.wait_for_devices));
+  VFIO_SHIM_TRY(check_requirements(options));
   const auto lock = PrefixLock::acquire(options.server.prefix);
   if (!lock)
     return fail(lock.error().code,
@@ -108,7 +97,11 @@ Result<void> run_daemon(const DaemonOptions &options) {
   auto ledger = observe::SharedLedger::create(options.server.prefix);
   if (!ledger)
     return pass_on(ledger);
-  auto server = cuse::Server::create(options.server, **ledger);
+  const auto observing = Observing::start(options.observing, options.server.prefix,
+                                          backend_name(options.server.backend), **ledger);
+  if (!observing)
+    return pass_on(observing);
+  auto server = cuse::Server::create(options.server, **ledger, (*observing)->observer());
   if (!server)
     return fail(server.error().code,
                 server.error().code == EEXIST
@@ -116,7 +109,8 @@ Result<void> run_daemon(const DaemonOptions &options) {
                                   server.error().where)
                     : server.error().describe());
   (*server)->follow_topology();
-  spdlog::info("serving {} group(s) in /dev/{}", (*server)->group_count(), options.server.prefix);
+  spdlog::info("serving {} group(s) in /dev/{} on {}", (*server)->group_count(),
+               options.server.prefix, backend_name(options.server.backend));
   if (options.ready)
     options.ready();
   serve_until_told(**server, *hotplug, signals);

@@ -2,6 +2,7 @@
 /// The daemon's life: what `serve` runs in the foreground and `run` in the background.
 #pragma once
 
+#include "cli/observing.hpp"
 #include "cuse/server.hpp"
 
 #include "vfio_shim/result.hpp"
@@ -13,6 +14,7 @@ namespace vfio_shim::cli {
 /// How a daemon is to live.
 struct DaemonOptions {
   cuse::ServerOptions server;
+  ObservingOptions observing;
   bool wait_for_devices = false; ///< Start even if no device is bound to a vfio driver yet.
   std::function<void()> ready;   ///< Called once, when all nodes are there.
 };

@@ -29,6 +29,12 @@ int run_command_line(int argc, char **argv) {
   add_run(line);
   add_status(line);
   add_doctor(line);
+  add_trace(line);
+  add_top(line);
+  add_usage(line);
+  add_replay(line);
+  add_compare(line);
+  add_info(line);
   const auto dashes = std::find(argv, argv + argc, std::string_view("--"));
   if (dashes != argv + argc)
     line.after_dashes.assign(dashes + 1, argv + argc);

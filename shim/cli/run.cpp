@@ -1,5 +1,7 @@
+#include "cli/backend_option.hpp"
 #include "cli/command_line.hpp"
 #include "cli/daemon.hpp"
+#include "cli/limit_options.hpp"
 #include "cli/prefix.hpp"
 #include "observe/shared_ledger.hpp"
 
@@ -10,6 +12,7 @@
 #include <cstring>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <thread>
 #include <vector>
 
@@ -22,6 +25,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "supervise/supervisor.hpp"
+#include "supervise/trap.hpp"
+
 namespace vfio_shim::cli {
 
 namespace {
@@ -32,8 +38,11 @@ constexpr int exit_not_found = 127;
 struct RunOptions {
   std::string prefix;
   bool private_daemon = false;
+  bool supervised = true;
   std::string log_level = "warning";
-  std::uint32_t mapping_limit = 65535;
+  Limits limits;
+  BackendChoice backend;
+  ObservingOptions observing;
   std::vector<std::string> command;
 };
 
@@ -113,7 +122,10 @@ private:
     follow_parent(SIGUSR1, parent);
     DaemonOptions daemon;
     daemon.server.prefix = prefix_;
-    daemon.server.mapping_limit = options.mapping_limit;
+    daemon.server.mapping_limit = options.limits.mappings;
+    daemon.server.iova_window = options.limits.iova_window;
+    daemon.server.backend = options.backend.kind;
+    daemon.observing = options.observing;
     daemon.ready = [&ready] {
       (void)!::write(ready.get(), "", 1);
       ready.reset();
@@ -145,11 +157,19 @@ Result<void> enter_view(const std::string &prefix) {
 }
 
 [[noreturn]] void become_command(const RunOptions &options, const std::string &prefix,
+                                 const supervise::Supervisor *supervisor,
                                  const sigset_t &signal_mask, pid_t parent) {
   follow_parent(SIGKILL, parent);
   const auto entered = enter_view(prefix);
   if (!entered)
     ::_exit(complain(entered.error()));
+  if (supervisor != nullptr)
+    if (const auto supervised = supervisor->supervise_this_process(); !supervised)
+      spdlog::warn("KVM will not learn of groups, and buses cannot be reset: {}{}",
+                   supervised.error().describe(),
+                   supervised.error().code == EBUSY ? "; somebody has this program's calls trapped "
+                                                      "already (`run` within `run`?)"
+                                                    : "");
   ::sigprocmask(SIG_SETMASK, &signal_mask, nullptr);
   std::vector<char *> arguments;
   for (const std::string &argument : options.command)
@@ -178,7 +198,26 @@ int wait_for_command(pid_t child, const sigset_t &signals) {
   }
 }
 
+/// None if that is not wanted, or if it would keep the daemon from borrowing the command's threads.
+std::optional<supervise::Supervisor> start_supervisor(const RunOptions &options) {
+  if (!options.supervised)
+    return std::nullopt;
+  if (!supervise::can_suspend_traps()) {
+    spdlog::warn(
+        "KVM will not learn of groups, and buses cannot be reset: that needs a kernel with "
+        "CONFIG_CHECKPOINT_RESTORE");
+    return std::nullopt;
+  }
+  auto supervisor = supervise::Supervisor::start();
+  if (!supervisor) {
+    (void)complain(supervisor.error());
+    return std::nullopt;
+  }
+  return std::move(*supervisor);
+}
+
 int run_command(const RunOptions &options, const std::string &prefix) {
+  const auto supervisor = start_supervisor(options);
   sigset_t signals;
   sigset_t before;
   sigemptyset(&signals);
@@ -188,7 +227,7 @@ int run_command(const RunOptions &options, const std::string &prefix) {
   const pid_t parent = ::getpid();
   const pid_t child = ::fork();
   if (child == 0)
-    become_command(options, prefix, before, parent);
+    become_command(options, prefix, supervisor ? &*supervisor : nullptr, before, parent);
   if (child < 0)
     return complain({.code = errno, .where = "fork"});
   return wait_for_command(child, signals);
@@ -196,8 +235,13 @@ int run_command(const RunOptions &options, const std::string &prefix) {
 
 int run(const RunOptions &options) {
   spdlog::set_level(spdlog::level::from_str(options.log_level));
+  if (options.backend.asks_too_much())
+    return exit_usage;
   const std::string prefix = options.prefix.empty() ? default_prefix() : options.prefix;
-  if (!options.private_daemon && is_served(prefix))
+  // A daemon that serves may have another backend or other limits, and records nothing for us.
+  const bool private_daemon = options.private_daemon || options.backend.given ||
+                              options.limits.given || options.observing.need_own_daemon();
+  if (!private_daemon && is_served(prefix))
     return run_command(options, prefix);
   if (!options.prefix.empty())
     return complain({.code = ENODEV,
@@ -224,10 +268,13 @@ void add_run(CommandLine &line) {
       ->add_flag("--private", options->private_daemon,
                  "Start a daemon for this command even if one serves")
       ->excludes(prefix);
-  command
-      ->add_option("--mapping-limit", options->mapping_limit,
-                   "Mappings per container, for a daemon of its own")
-      ->capture_default_str();
+  add_backend_option(*command, options->backend)->excludes(prefix);
+  add_limit_options(*command, options->limits, prefix);
+  options->observing.add_to(*command, prefix); // Implies --private.
+  command->add_flag_callback(
+      "--unsupervised", [options] { options->supervised = false; },
+      "Leave what the command says of groups to KVM, and resets of a bus, to the kernel, which "
+      "refuses both; for commands that trap system calls themselves");
   command->add_option("--log-level", options->log_level, "What a daemon of its own logs to stderr")
       ->check(CLI::IsMember({"debug", "info", "warning", "error"}))
       ->capture_default_str();

@@ -1,5 +1,7 @@
+#include "cli/backend_option.hpp"
 #include "cli/command_line.hpp"
 #include "cli/daemon.hpp"
+#include "cli/limit_options.hpp"
 #include "cli/prefix.hpp"
 
 #include <memory>
@@ -15,6 +17,8 @@ namespace {
 
 struct ServeOptions {
   DaemonOptions daemon;
+  BackendChoice backend;
+  Limits limits;
   std::string container_mode = "0666";
   std::string group_mode = "0600";
   std::string owner;
@@ -69,6 +73,11 @@ Result<void> apply_permissions(ServeOptions &options) {
 
 int serve(ServeOptions options) {
   spdlog::set_level(spdlog::level::from_str(options.log_level));
+  if (options.backend.asks_too_much())
+    return exit_usage;
+  options.daemon.server.backend = options.backend.kind;
+  options.daemon.server.mapping_limit = options.limits.mappings;
+  options.daemon.server.iova_window = options.limits.iova_window;
   options.daemon.ready = [] { sd_notify(0, "READY=1"); };
   auto done = apply_permissions(options);
   if (done)
@@ -98,12 +107,11 @@ void add_serve(CommandLine &line) {
       ->capture_default_str();
   command->add_option("--owner", options->owner, "User that owns the nodes (root)");
   command->add_option("--group", options->group, "User group of the nodes (root)");
-  command
-      ->add_option("--mapping-limit", options->daemon.server.mapping_limit,
-                   "Mappings per container, as type1's dma_entry_limit")
-      ->capture_default_str();
+  add_limit_options(*command, options->limits);
+  add_backend_option(*command, options->backend);
   command->add_flag("--wait-for-devices", options->daemon.wait_for_devices,
                     "Start even if no device is bound to a vfio driver yet");
+  options->daemon.observing.add_to(*command);
   command->add_option("--log-level", options->log_level, "What to log to stderr")
       ->check(CLI::IsMember({"debug", "info", "warning", "error"}))
       ->capture_default_str();

@@ -1,6 +1,7 @@
 #include "cli/status.hpp"
 
 #include "cli/command_line.hpp"
+#include "cli/human.hpp"
 #include "cli/status_report.hpp"
 #include "observe/ledger_reader.hpp"
 

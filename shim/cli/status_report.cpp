@@ -1,7 +1,9 @@
 #include "cli/status_report.hpp"
 
+#include "cli/human.hpp"
+#include "cli/table.hpp"
+
 #include <algorithm>
-#include <array>
 #include <charconv>
 #include <filesystem>
 #include <iterator>
@@ -35,10 +37,6 @@ std::string_view iommu_type_name(std::uint32_t type) {
   }
 }
 
-std::string counted(std::uint64_t count, std::string_view thing) {
-  return fmt::format("{} {}{}", count, thing, count == 1 ? "" : "s");
-}
-
 std::string client_text(const Snapshot::Client &client) {
   return fmt::format("{}[{}]", printable(client.command), client.pid.value);
 }
@@ -48,82 +46,6 @@ std::string age(Time since, Time now) {
 }
 
 // --- for people
-
-/// Columns as wide as what stands in them.
-class Table {
-public:
-  enum class Align : std::uint8_t { left, right };
-
-  struct Column {
-    std::string title;
-    Align align;
-    std::size_t width = 0;
-  };
-
-  explicit Table(std::vector<Column> columns) : columns_(std::move(columns)) {
-    std::vector<std::string> titles;
-    for (const Column &column : columns_)
-      titles.push_back(column.title);
-    add_row(std::move(titles));
-  }
-
-  void add_row(std::vector<std::string> cells) {
-    for (std::size_t index = 0; index < columns_.size(); ++index)
-      columns_[index].width = std::max(columns_[index].width, cells[index].size());
-    rows_.push_back({.cells = std::move(cells), .remark = {}});
-  }
-
-  /// A line of its own below the last row, from the second column on.
-  void add_remark(std::string text) { rows_.push_back({.cells = {}, .remark = std::move(text)}); }
-
-  std::string text() const {
-    std::string lines;
-    for (const Row &row : rows_) {
-      std::string line = row.cells.empty() ? indented(row.remark) : aligned(row.cells);
-      line.erase(line.find_last_not_of(' ') + 1);
-      lines += line + '\n';
-    }
-    return lines;
-  }
-
-private:
-  struct Row {
-    std::vector<std::string> cells;
-    std::string remark;
-  };
-
-  static constexpr std::string_view gap = "  ";
-
-  std::string indented(const std::string &remark) const {
-    return fmt::format("{:{}}{}{}", "", columns_.front().width, gap, remark);
-  }
-
-  std::string aligned(const std::vector<std::string> &cells) const {
-    std::string line;
-    for (std::size_t index = 0; index < columns_.size(); ++index) {
-      const auto &[title, align, width] = columns_[index];
-      line += align == Align::left ? fmt::format("{:<{}}", cells[index], width)
-                                   : fmt::format("{:>{}}", cells[index], width);
-      line += gap;
-    }
-    return line;
-  }
-
-  std::vector<Column> columns_;
-  std::vector<Row> rows_;
-};
-
-std::string head_text(const Snapshot::Daemon &daemon, Time now) {
-  const std::string since = fmt::format(
-      "{:%Y-%m-%d %H:%M:%S}", fmt::localtime(std::chrono::system_clock::to_time_t(daemon.since)));
-  if (daemon.alive)
-    return fmt::format("vfio-shim (pid {}) serves /dev/{}, since {} ({})\n", daemon.pid.value,
-                       printable(daemon.prefix), since, age(daemon.since, now));
-  return fmt::format(
-      "vfio-shim (pid {}), which served /dev/{} since {}, is dead. It has left this, "
-      "until a new one starts there:\n",
-      daemon.pid.value, printable(daemon.prefix), since);
-}
 
 std::string nodes_text(const Nodes &nodes) {
   std::string groups;
@@ -146,9 +68,10 @@ std::string group_text(const Snapshot::Group &group, const Snapshot::Client *kno
 }
 
 std::string mapping_text(const Snapshot::Mapping &mapping) {
-  return fmt::format("iova {:#014x}  vaddr {:#014x}  {:>9}  {}{}", mapping.iova.value,
-                     mapping.vaddr.value, human_bytes(mapping.size),
-                     mapping.access.read ? 'r' : '-', mapping.access.write ? 'w' : '-');
+  const std::string vaddr = mapping.vaddr ? fmt::format("{:#014x}", mapping.vaddr->value) : "none";
+  return fmt::format("iova {:#014x}  vaddr {:<14}  {:>9}  {}{}", mapping.iova.value, vaddr,
+                     human_bytes(mapping.size), mapping.access.read ? 'r' : '-',
+                     mapping.access.write ? 'w' : '-');
 }
 
 void add_container(Table &table, const Snapshot::Container &container, Time now) {
@@ -164,21 +87,6 @@ void add_container(Table &table, const Snapshot::Container &container, Time now)
     table.add_remark(group_text(group, &container.client));
   for (const Snapshot::Mapping &mapping : container.mapping_list)
     table.add_remark(mapping_text(mapping));
-}
-
-std::string containers_text(const Snapshot &snapshot, Time now) {
-  if (snapshot.containers.empty())
-    return "no container is open\n";
-  using enum Table::Align;
-  Table table({{.title = "CONTAINER", .align = right},
-               {.title = "CLIENT", .align = left},
-               {.title = "IOMMU", .align = left},
-               {.title = "MAPPINGS", .align = right},
-               {.title = "MAPPED", .align = right},
-               {.title = "OPEN FOR", .align = right}});
-  for (const Snapshot::Container &container : snapshot.containers)
-    add_container(table, container, now);
-  return table.text();
 }
 
 // --- for programs
@@ -206,7 +114,8 @@ json mappings_json(const std::vector<Snapshot::Mapping> &mappings) {
   json list = json::array();
   for (const Snapshot::Mapping &mapping : mappings)
     list.push_back({{"iova", fmt::format("{:#x}", mapping.iova.value)},
-                    {"vaddr", fmt::format("{:#x}", mapping.vaddr.value)},
+                    {"vaddr", mapping.vaddr ? json(fmt::format("{:#x}", mapping.vaddr->value))
+                                            : json(nullptr)},
                     {"size", mapping.size.value},
                     {"read", mapping.access.read},
                     {"write", mapping.access.write}});
@@ -256,6 +165,33 @@ Nodes find_nodes(const std::string &prefix, const topology::Roots &roots) {
   return nodes;
 }
 
+std::string head_text(const Snapshot::Daemon &daemon, Time now) {
+  const std::string since = fmt::format(
+      "{:%Y-%m-%d %H:%M:%S}", fmt::localtime(std::chrono::system_clock::to_time_t(daemon.since)));
+  if (daemon.alive)
+    return fmt::format("vfio-shim (pid {}) serves /dev/{}, since {} ({})\n", daemon.pid.value,
+                       printable(daemon.prefix), since, age(daemon.since, now));
+  return fmt::format(
+      "vfio-shim (pid {}), which served /dev/{} since {}, is dead. It has left this, "
+      "until a new one starts there:\n",
+      daemon.pid.value, printable(daemon.prefix), since);
+}
+
+std::string containers_text(const Snapshot &snapshot, Time now) {
+  if (snapshot.containers.empty())
+    return "no container is open\n";
+  using enum Table::Align;
+  Table table({{.title = "CONTAINER", .align = right},
+               {.title = "CLIENT", .align = left},
+               {.title = "IOMMU", .align = left},
+               {.title = "MAPPINGS", .align = right},
+               {.title = "MAPPED", .align = right},
+               {.title = "OPEN FOR", .align = right}});
+  for (const Snapshot::Container &container : snapshot.containers)
+    add_container(table, container, now);
+  return table.text();
+}
+
 std::string status_text(const DaemonStatus &daemon, Time now) {
   const Snapshot &snapshot = daemon.snapshot;
   std::string text = head_text(snapshot.daemon, now);
@@ -294,41 +230,6 @@ json status_json(const DaemonStatus &daemon, Mappings mappings) {
           {"groups_without_container", groups_json(snapshot.groups_without_container)},
           {"records_refused", snapshot.refused},
           {"records_torn", snapshot.torn}};
-}
-
-std::string human_bytes(Bytes bytes) {
-  static constexpr std::array<std::string_view, 7> units = {"B",   "KiB", "MiB", "GiB",
-                                                            "TiB", "PiB", "EiB"};
-  std::size_t unit = 0;
-  std::uint64_t size = 1;
-  while (unit + 1 < units.size() && bytes.value / size >= 1024) {
-    size *= 1024;
-    ++unit;
-  }
-  if (bytes.value % size == 0)
-    return fmt::format("{} {}", bytes.value / size, units[unit]);
-  return fmt::format("{:.1f} {}", static_cast<double>(bytes.value) / static_cast<double>(size),
-                     units[unit]);
-}
-
-std::string human_duration(std::chrono::seconds duration) {
-  const auto seconds = std::max<long>(duration.count(), 0);
-  const auto minutes = seconds / 60;
-  const auto hours = minutes / 60;
-  if (hours >= 24)
-    return fmt::format("{} d {} h", hours / 24, hours % 24);
-  if (hours > 0)
-    return fmt::format("{} h {} min", hours, minutes % 60);
-  if (minutes > 0)
-    return fmt::format("{} min", minutes);
-  return fmt::format("{} s", seconds);
-}
-
-std::string printable(std::string_view text) {
-  std::string safe{text};
-  std::ranges::replace_if(
-      safe, [](char byte) { return byte < ' ' || byte > '~'; }, '?');
-  return safe;
 }
 
 } // namespace vfio_shim::cli

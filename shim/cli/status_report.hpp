@@ -34,6 +34,12 @@ struct DaemonStatus {
 /// @param now Tells how long ago things were.
 std::string status_text(const DaemonStatus &daemon, observe::Time now);
 
+/// Its first line: who serves what, since when.
+std::string head_text(const observe::Snapshot::Daemon &daemon, observe::Time now);
+
+/// The containers with their groups and devices, as a table.
+std::string containers_text(const observe::Snapshot &snapshot, observe::Time now);
+
 /// One element of "daemons" in the output of `status --json`.
 ///
 /// The keys are stable: more may come, none will change its meaning. Times are ISO 8601 in UTC,
@@ -75,12 +81,5 @@ std::string status_text(const DaemonStatus &daemon, observe::Time now);
 /// @endcode
 nlohmann::ordered_json status_json(const DaemonStatus &daemon,
                                    observe::LedgerReader::Mappings mappings);
-
-/// "256.5 MiB"; "4 KiB": a fraction only where there is one.
-std::string human_bytes(Bytes bytes);
-/// "5 s", "3 min", "2 h 5 min", "3 d 4 h".
-std::string human_duration(std::chrono::seconds duration);
-/// The same text with '?' for whatever is not a printable ASCII character.
-std::string printable(std::string_view text);
 
 } // namespace vfio_shim::cli

@@ -24,6 +24,8 @@ Finding check_viability(const Machine &machine);
 /// @param prefix The one that is to be served; "": the default.
 Finding check_nodes(const Machine &machine, const std::string &prefix);
 Finding check_client_memory(const Machine &machine);
+/// Whether the shim can know its files again in a client.
+Finding check_client_descriptors(const Machine &machine);
 Finding check_borrowing(const Machine &machine);
 Finding check_filtered_clients(const Machine &machine);
 Finding check_map_file(const Machine &machine);

@@ -5,6 +5,8 @@
 
 #include <cerrno>
 
+#include <linux/kcmp.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -19,6 +21,12 @@ int try_cross_memory() {
   const iovec remote{.iov_base = &from, .iov_len = 1};
   const iovec local{.iov_base = &to, .iov_len = 1};
   return ::process_vm_readv(::getpid(), &local, 1, &remote, 1, 0) == 1 ? 0 : errno;
+}
+
+/// kcmp() of ourselves: 0, or the errno.
+int try_file_comparison() {
+  const auto self = ::getpid();
+  return ::syscall(SYS_kcmp, self, self, KCMP_FILES, 0, 0) == 0 ? 0 : errno;
 }
 
 std::vector<Machine::Daemon> daemons_that_serve() {
@@ -44,6 +52,7 @@ Machine Machine::at(MachineRoots roots) {
 Machine Machine::here() {
   Machine machine = at({});
   machine.cross_memory_error = try_cross_memory();
+  machine.file_comparison_error = try_file_comparison();
   machine.daemons = daemons_that_serve();
   return machine;
 }

@@ -36,8 +36,9 @@ struct Machine {
   MachineRoots roots;
   std::string release; ///< Of its kernel: "7.2.13-vfio-shim".
   KernelConfig config;
-  int cross_memory_error = 0;  ///< The errno of a process_vm_readv(); 0: it works.
-  std::vector<Daemon> daemons; ///< Those that serve now.
+  int cross_memory_error = 0;    ///< The errno of a process_vm_readv(); 0: it works.
+  int file_comparison_error = 0; ///< The errno of a kcmp(); 0: it works.
+  std::vector<Daemon> daemons;   ///< Those that serve now.
 };
 
 } // namespace vfio_shim::cli::doctor

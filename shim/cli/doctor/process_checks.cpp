@@ -76,6 +76,19 @@ Finding check_client_memory(const Machine &machine) {
   }
 }
 
+Finding check_client_descriptors(const Machine &machine) {
+  const std::string subject = "client descriptors";
+  switch (machine.file_comparison_error) {
+  case 0:
+    return ok(subject, "kcmp works");
+  case ENOSYS:
+    return missing(subject, "no kcmp in this kernel", rebuild_with("KCMP"));
+  default:
+    return missing(subject, fmt::format("kcmp: {}", errno_name(machine.file_comparison_error)),
+                   "allow it to this container (docker run --cap-add SYS_PTRACE)");
+  }
+}
+
 Finding check_borrowing(const Machine &machine) {
   const std::string subject = "ptrace";
   const std::string scope = first_line(machine.roots.proc / "sys/kernel/yama/ptrace_scope");

@@ -1,0 +1,56 @@
+/// @file
+/// What a daemon notes of its calls, and how the command line asks for it.
+#pragma once
+
+#include "cli/metrics_server.hpp"
+#include "cli/state_directory.hpp"
+#include "observe/observer.hpp"
+#include "observe/recorder.hpp"
+#include "observe/shared_ledger.hpp"
+#include "observe/usage_keeper.hpp"
+
+#include "vfio_shim/result.hpp"
+
+#include <CLI/CLI.hpp>
+#include <memory>
+#include <string>
+#include <string_view>
+
+namespace vfio_shim::cli {
+
+/// What is wanted of it.
+struct ObservingOptions {
+  std::string record;                          ///< The file to record to; "": none.
+  std::string metrics;                         ///< The address to serve metrics at; "": none.
+  std::string state = default_state_directory; ///< Where the usage book is; "": none is kept.
+
+  /// Adds --record, --metrics and --state to @p command.
+  /// @param unless An option that means somebody else's daemon, which cannot be asked for it.
+  void add_to(CLI::App &command, CLI::Option *unless = nullptr);
+  /// Whether anything is asked for that only a daemon of one's own can do.
+  bool need_own_daemon() const { return !record.empty() || !metrics.empty(); }
+};
+
+/// Everything that watches a daemon's calls, from its start to its end.
+class Observing {
+public:
+  /// Starts threads: signals must be as they are to stay.
+  /// @param backend What carries the calls out.
+  /// @param ledger Outlives this object.
+  static Result<std::unique_ptr<Observing>> start(const ObservingOptions &options,
+                                                  const std::string &prefix,
+                                                  std::string_view backend,
+                                                  observe::SharedLedger &ledger);
+
+  observe::Observer &observer() { return *observer_; }
+
+private:
+  Observing() = default;
+
+  std::unique_ptr<observe::Recorder> recorder_;
+  std::unique_ptr<observe::UsageKeeper> usage_;
+  std::unique_ptr<MetricsServer> metrics_;
+  std::unique_ptr<observe::Observer> observer_;
+};
+
+} // namespace vfio_shim::cli

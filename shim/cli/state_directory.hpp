@@ -1,0 +1,9 @@
+/// @file
+/// Where the daemons keep what survives them.
+#pragma once
+
+namespace vfio_shim::cli {
+
+inline constexpr const char *default_state_directory = "/var/lib/vfio-shim";
+
+} // namespace vfio_shim::cli
