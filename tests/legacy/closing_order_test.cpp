@@ -97,6 +97,17 @@ TEST_P(ClosingOrder, ClosingTheGroupLeavesTheContainer) {
   EXPECT_EQ(container.unmap_all(), fails(EINVAL)) << "the last group takes the mappings along";
 }
 
+TEST_P(ClosingOrder, TheLastDeviceTakesItsClosedGroupOutAtOnce) {
+  const PciDevice edu = topology::lone_edus(1)[0];
+  Client client{provider(), edu};
+  client.group.close();
+  EXPECT_EQ(client.container.unmap_all(), unmaps({0})) << "the device keeps the group";
+  client.device.close();
+  if (!differs(Behaviour::ContainerOutlivesItsGroups)) {
+    EXPECT_EQ(client.container.unmap_all(), fails(EINVAL)) << "there is no IOMMU any more";
+  }
+}
+
 TEST_P(ClosingOrder, ADeviceThatIsClosedAndOpenedAgainKeepsTheMappings) {
   const PciDevice edu = topology::lone_edus(1)[0];
   Client client{provider(), edu};

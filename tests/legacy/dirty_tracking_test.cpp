@@ -118,6 +118,58 @@ TEST_P(DirtyTracking, WhereNothingIsMappedTheBitmapStays) {
   EXPECT_EQ(bitmap[0], untouched);
 }
 
+TEST_P(DirtyTracking, BitsBelowAMappingStayInItsFirstWordAndThoseAboveItInItsLastDoNot) {
+  ASSERT_EQ(container().map(some_iova + page * 3, memory_.data(), page), succeeds);
+  ASSERT_EQ(container().map(some_iova + page * 64, memory_.data(), page), succeeds);
+  start_tracking();
+  Bitmap bitmap(2, untouched);
+  ASSERT_EQ(container().dirty_bitmap(some_iova, page * 128, bitmap), succeeds);
+  EXPECT_EQ(bitmap[0], untouched | 8) << "a mapping that begins within a word is added to it";
+  EXPECT_EQ(bitmap[1], 1u) << "one that begins with a word replaces it";
+}
+
+TEST_P(DirtyTracking, ABitmapMayBeAnywhere) {
+  ASSERT_EQ(container().map(some_iova, memory_.data(), page * 9), succeeds);
+  start_tracking();
+  std::vector<std::byte> bytes(17);
+  auto *odd = reinterpret_cast<std::uint64_t *>(&bytes[5]);
+  ASSERT_EQ(container().dirty_bitmap(some_iova, page * 64, {odd, 1}), succeeds);
+  EXPECT_EQ(bytes[5], std::byte{0xff});
+  EXPECT_EQ(bytes[6], std::byte{1});
+}
+
+TEST_P(DirtyTracking, AFaultWithinTheBitmapEndsTheReportThere) {
+  ASSERT_EQ(container().map(some_iova, memory_.data(), page * 64), succeeds);
+  ASSERT_EQ(container().map(some_iova + page * 64, memory_.data(), page * 64), succeeds);
+  start_tracking();
+  const Memory guarded{page * 2};
+  guarded.punch_hole(page, page);
+  auto *last_word = reinterpret_cast<std::uint64_t *>(guarded.at(page)) - 1;
+  EXPECT_EQ(container().dirty_bitmap(some_iova, page * 128, {last_word, 2}), fails(EFAULT));
+  EXPECT_EQ(*last_word, ~0ull);
+}
+
+TEST_P(DirtyTracking, AFaultWithinTheBitmapEndsTheUnmapThere) {
+  ASSERT_EQ(container().map(some_iova, memory_.data(), page * 64), succeeds);
+  ASSERT_EQ(container().map(some_iova + page * 64, memory_.data(), page * 64), succeeds);
+  start_tracking();
+  const Memory guarded{page * 2};
+  guarded.punch_hole(page, page);
+  auto *last_word = reinterpret_cast<std::uint64_t *>(guarded.at(page)) - 1;
+  EXPECT_EQ(container().unmap_with_dirty_bitmap(some_iova, page * 128, {last_word, 2}),
+            fails(EFAULT));
+  EXPECT_EQ(container().unmap_all(), unmaps(page * 64)) << "the second one is left";
+}
+
+TEST_P(DirtyTracking, AnAddressIsInvalidWhereNoUserMemoryCanBe) {
+  start_tracking();
+  for (const std::uint64_t bad : {1ull << 58, 1ull << 63, ~0ull - 3})
+    EXPECT_EQ(
+        container().dirty_bitmap(some_iova, page, {reinterpret_cast<std::uint64_t *>(bad), 1}),
+        fails(EINVAL))
+        << std::hex << bad;
+}
+
 TEST_P(DirtyTracking, ARangeMustNotCutAMapping) {
   ASSERT_EQ(container().map(some_iova, memory_), succeeds);
   start_tracking();
@@ -171,6 +223,20 @@ TEST_P(DirtyTracking, UnmapGivesTheBitmapOfWhatItTakes) {
   EXPECT_EQ(container().unmap_all(), unmaps({0}));
 }
 
+TEST_P(DirtyTracking, UnmapWithABitmapTakesNoOtherFlag) {
+  start_tracking();
+  for (const std::uint32_t other : {VFIO_DMA_UNMAP_FLAG_ALL, VFIO_DMA_UNMAP_FLAG_VADDR})
+    EXPECT_EQ(container().unmap({0}, {0}, VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP | other),
+              fails(EINVAL));
+}
+
+TEST_P(DirtyTracking, UnmapWithABitmapSaysWhereTheAddressSpaceEnds) {
+  start_tracking();
+  Bitmap bitmap(4);
+  EXPECT_EQ(container().unmap_with_dirty_bitmap({~0ull - 4095}, page * 2, bitmap),
+            fails(EOVERFLOW));
+}
+
 TEST_P(DirtyTracking, UnmapWithABitmapHasTheSameRules) {
   Bitmap bitmap(4);
   ASSERT_EQ(container().map(some_iova, memory_), succeeds);
@@ -186,6 +252,16 @@ TEST_P(DirtyTracking, UnmapWithABitmapHasTheSameRules) {
   EXPECT_TRUE(refused(some_iova, memory_.size(), bitmap, 2_MiB)) << "other page size";
   EXPECT_EQ(container().unmap_with_dirty_bitmap(some_iova, memory_.size(), bitmap),
             unmaps(memory_.size()));
+}
+
+TEST_P(DirtyTracking, EndsWithTheLastGroup) {
+  start_tracking();
+  client().device.close();
+  ASSERT_EQ(client().group.unset_container(), succeeds);
+  ASSERT_EQ(client().group.set_container(container()), succeeds);
+  ASSERT_EQ(container().set_iommu(IommuType::Type1v2), succeeds);
+  Bitmap bitmap(1);
+  EXPECT_EQ(container().dirty_bitmap(some_iova, page, bitmap), fails(EINVAL));
 }
 
 TEST_P(DirtyTracking, UnmapsAndDmaGoOnAsEver) {

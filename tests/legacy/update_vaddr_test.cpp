@@ -131,6 +131,29 @@ TEST_P(UpdateVaddr, NoGroupJoinsMeanwhile) {
   EXPECT_EQ(group.set_container(container()), succeeds);
 }
 
+TEST_P(UpdateVaddr, PrivateMemoryMoves) {
+  const Memory before{page * 4};
+  const Memory after{page * 4};
+  const Iova iova = some_iova + 1_MiB;
+  ASSERT_EQ(container().map(iova, before), succeeds);
+  ASSERT_EQ(container().invalidate_vaddr(iova, before.size()), unmaps(before.size()));
+  ASSERT_NE(::mremap(before.data(), before.size().count, before.size().count,
+                     MREMAP_MAYMOVE | MREMAP_FIXED, after.data()),
+            MAP_FAILED);
+  ASSERT_EQ(container().update_vaddr(iova, after.data(), after.size()), succeeds);
+  after.fill({0}, page, seed);
+  copy_by_dma(edu(), iova, iova + page);
+  EXPECT_TRUE(after.holds(page, Edu::largest_transfer, seed)) << "the pages moved with it";
+}
+
+TEST_P(UpdateVaddr, TheDeviceGoesOnToTheOldPagesWhateverTheNewAddress) {
+  const Memory unrelated{memory_.size()};
+  ASSERT_EQ(container().invalidate_vaddr(some_iova, memory_.size()), unmaps(memory_.size()));
+  ASSERT_EQ(container().update_vaddr(some_iova, unrelated.data(), unrelated.size()), succeeds)
+      << "nobody compares";
+  expect_dma_reaches(memory_);
+}
+
 TEST_P(UpdateVaddr, AnotherProcessTakesOver) {
   edu();
   ASSERT_EQ(container().invalidate_vaddr(some_iova, memory_.size()), unmaps(memory_.size()));

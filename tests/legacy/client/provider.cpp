@@ -34,8 +34,10 @@ bool kernel_has_groups() {
   return std::filesystem::exists("/sys/class/vfio");
 }
 
+constexpr const char *prefix_beside_the_kernels = "/dev/vfio-shim";
+
 std::string default_shim_prefix() {
-  return std::filesystem::exists("/dev/vfio-shim/vfio") ? "/dev/vfio-shim" : "/dev/vfio";
+  return std::filesystem::exists("/dev/vfio-shim/vfio") ? prefix_beside_the_kernels : "/dev/vfio";
 }
 
 std::string environment(const char *name) {
@@ -83,6 +85,10 @@ std::string Provider::identifier() const {
   return identifier;
 }
 
+bool Provider::is_shim() const {
+  return name.starts_with(providers::shim);
+}
+
 std::ostream &operator<<(std::ostream &out, const Provider &provider) {
   return out << provider.name;
 }
@@ -100,10 +106,18 @@ ProviderSelection ProviderSelection::take_from(int &argc, char **argv) {
 std::vector<Provider> known_providers(const ProviderSelection &selection) {
   const std::string prefix =
       selection.shim_prefix.empty() ? default_shim_prefix() : selection.shim_prefix;
+  const std::string on_backend =
+      (selection.shim_prefix.empty() ? std::string{prefix_beside_the_kernels}
+                                     : selection.shim_prefix) +
+      ".";
   return {
       {providers::type1, "/dev/vfio/vfio", "/dev/vfio", "the kernel's vfio_iommu_type1"},
       {providers::kernel_compat, "/dev/iommu", "/dev/vfio", "the kernel's iommufd vfio_compat"},
       {providers::shim, prefix + "/vfio", prefix, "vfio-shim, through CUSE"},
+      {providers::shim_type1, on_backend + "type1/vfio", on_backend + "type1",
+       "vfio-shim on the kernel's type1"},
+      {providers::shim_kernel_compat, on_backend + "kernel-compat/vfio",
+       on_backend + "kernel-compat", "vfio-shim on the kernel's vfio_compat"},
   };
 }
 
@@ -114,9 +128,9 @@ std::optional<std::string> missing(const Provider &provider) {
   const bool kernels = is_kernels_container(*container);
   if (provider.name == providers::type1 && !kernels)
     return provider.container + " is not the kernel's";
-  if (provider.name == providers::shim && kernels)
+  if (provider.is_shim() && kernels)
     return provider.container + " is the kernel's own (give --shim-prefix)";
-  if (provider.name != providers::shim && !kernel_has_groups())
+  if (!provider.is_shim() && !kernel_has_groups())
     return "this kernel has no VFIO groups (VFIO_GROUP=n)";
   return std::nullopt;
 }
@@ -137,7 +151,8 @@ std::vector<Provider> select_providers(const ProviderSelection &selection) {
     });
     if (found == known.end())
       throw std::runtime_error{"no provider is called '" + name +
-                               "' (there are type1, kernel-compat and shim)"};
+                               "' (there are type1, kernel-compat, shim, shim-type1 and "
+                               "shim-kernel-compat)"};
     if (const auto why = missing(*found))
       throw std::runtime_error{"provider " + name + " was asked for but is not here: " + *why};
     chosen.push_back(*found);

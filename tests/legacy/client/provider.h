@@ -11,7 +11,7 @@ namespace legacy {
 
 /// One implementation of the legacy API: where its nodes are, and what it is.
 struct Provider {
-  /// "type1", "kernel-compat" or "shim".
+  /// "type1", "kernel-compat", "shim", or "shim-type1", "shim-kernel-compat": on that backend.
   std::string name;
   /// The container node, e.g. /dev/vfio/vfio.
   std::string container;
@@ -20,6 +20,8 @@ struct Provider {
   /// What serves it, in words.
   std::string notes;
 
+  /// Whether it is the shim, on whatever backend.
+  bool is_shim() const;
   std::string group_path(GroupId group) const;
   /// The name as part of a C++ identifier: "kernel_compat".
   std::string identifier() const;
@@ -32,6 +34,8 @@ namespace providers {
 inline constexpr const char *type1 = "type1";
 inline constexpr const char *kernel_compat = "kernel-compat";
 inline constexpr const char *shim = "shim";
+inline constexpr const char *shim_type1 = "shim-type1";
+inline constexpr const char *shim_kernel_compat = "shim-kernel-compat";
 
 } // namespace providers
 
@@ -39,7 +43,8 @@ inline constexpr const char *shim = "shim";
 struct ProviderSelection {
   /// Names separated by commas; empty: every provider that is on this machine.
   std::string names;
-  /// The directory of the shim's nodes; empty: /dev/vfio-shim if it exists, else /dev/vfio.
+  /// The directory of the shim's nodes; empty: /dev/vfio-shim if it exists, else /dev/vfio. With
+  /// another backend than iommufd they are in DIRECTORY.BACKEND.
   std::string shim_prefix;
 
   /// Takes `--providers=` and `--shim-prefix=` (or the option and its value as two words) out of

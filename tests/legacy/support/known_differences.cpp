@@ -6,6 +6,9 @@
 #include <stdexcept>
 #include <string>
 
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
+
 namespace legacy {
 namespace {
 
@@ -88,20 +91,57 @@ constexpr std::array differences{
                "memory is mapped that has pages to pin; BARs have none"},
 
     // --- shim: type1's behaviour is the goal; each line here needs a reason why it cannot be had.
-    Difference{Behaviour::UpdateVaddrExtension, shim, answers(0),
-               "VFIO_UPDATE_VADDR is not there yet; to announce it would be worse (issue 3)"},
-    Difference{Behaviour::UpdateVaddr, shim, fails(EINVAL), "not there yet (issue 3)"},
-    Difference{Behaviour::DirtyTracking, shim, fails(ENOTTY), "not there yet (issue 3)"},
-    Difference{Behaviour::PeerToPeer, shim, fails(EFAULT), "not there yet (issue 3)"},
+    Difference{Behaviour::BarMappingOutlivesDecoding, shim, see_tests,
+               "the kernel takes a dma-buf away, for good, when its device stops decoding; type1 "
+               "leaves the IOMMU pointing where a BAR used to be"},
     Difference{Behaviour::TracedClientMaps, shim, fails(EBUSY),
                "private memory is pinned by the client's own thread, which has a tracer already"},
+    Difference{Behaviour::HotReset, shim, fails(EINVAL),
+               "the kernel takes no files but its own; `vfio-shim run` steps in",
+               When::unsupervised},
+    Difference{Behaviour::KvmGroups, shim, fails(EINVAL),
+               "KVM takes no files but the kernel's own; `vfio-shim run` steps in",
+               When::unsupervised},
+    Difference{Behaviour::DeviceFdIsTheLowestFreeNumber, shim, see_tests,
+               "a supervisor knows devices by their high numbers, and looks at no others",
+               When::supervised},
+
+    Difference{Behaviour::StaleDirtyBits, shim, see_tests,
+               "type1 moves a mapping's bitmap in place to report it, and does not clear what went "
+               "beyond its end: the next report has dirty bits for pages that are not mapped"},
+
+    // --- shim on the kernel's own container.
+    Difference{Behaviour::TracedClientMaps, shim_type1, fails(EBUSY),
+               "all memory is pinned by the client's own thread, which has a tracer already"},
+    Difference{Behaviour::HotReset, shim_type1, fails(EINVAL),
+               "the kernel takes no files but its own", When::unsupervised},
+    Difference{Behaviour::KvmGroups, shim_type1, fails(EINVAL),
+               "KVM takes no files but the kernel's own", When::unsupervised},
+
+    // --- shim on kernel-compat: the shim's rules, and what kernel-compat makes of a mapping.
+    Difference{Behaviour::DirtyTracking, shim_kernel_compat, fails(ENOTTY),
+               "left to iommufd's own interface"},
+    Difference{Behaviour::PeerToPeer, shim_kernel_compat, fails(EFAULT),
+               "memory is mapped that has pages to pin; BARs have none"},
+    Difference{Behaviour::MapOfUnreadableMemory, shim_kernel_compat, succeeds,
+               "pages are pinned the fast way, which knows no write-only memory on x86"},
+    Difference{Behaviour::LockedMemoryPerUser, shim_kernel_compat, succeeds,
+               "opened as /dev/iommu, pinned memory is accounted to the user, not to the process"},
+    Difference{Behaviour::TracedClientMaps, shim_kernel_compat, fails(EBUSY),
+               "all memory is pinned by the client's own thread, which has a tracer already"},
+    Difference{Behaviour::HotReset, shim_kernel_compat, fails(EINVAL),
+               "the kernel takes no files but its own", When::unsupervised},
+    Difference{Behaviour::KvmGroups, shim_kernel_compat, fails(EINVAL),
+               "KVM takes no files but the kernel's own", When::unsupervised},
 };
 
-const Difference *find(const Provider &provider, Behaviour behaviour) {
-  const auto found = std::find_if(differences.begin(), differences.end(), [&](const Difference &d) {
-    return d.behaviour == behaviour && d.provider == provider.name;
-  });
-  return found != differences.end() ? &*found : nullptr;
+/// Whether a supervisor has this process's calls trapped. (Nobody else filters them here.)
+bool is_supervised() {
+  return ::prctl(PR_GET_SECCOMP) == SECCOMP_MODE_FILTER;
+}
+
+bool applies(When when) {
+  return when == When::always || (when == When::supervised) == is_supervised();
 }
 
 } // namespace
@@ -121,8 +161,15 @@ std::span<const Difference> known_differences() {
   return differences;
 }
 
+const Difference *find_difference(const Provider &provider, Behaviour behaviour) {
+  const auto found = std::find_if(differences.begin(), differences.end(), [&](const Difference &d) {
+    return d.behaviour == behaviour && d.provider == provider.name && applies(d.when);
+  });
+  return found != differences.end() ? &*found : nullptr;
+}
+
 Answer expected(const Provider &provider, Behaviour behaviour, Answer type1s) {
-  const Difference *difference = find(provider, behaviour);
+  const Difference *difference = find_difference(provider, behaviour);
   if (difference == nullptr)
     return type1s;
   if (!difference->instead)
@@ -131,7 +178,7 @@ Answer expected(const Provider &provider, Behaviour behaviour, Answer type1s) {
 }
 
 bool differs(const Provider &provider, Behaviour behaviour) {
-  return find(provider, behaviour) != nullptr;
+  return find_difference(provider, behaviour) != nullptr;
 }
 
 } // namespace legacy

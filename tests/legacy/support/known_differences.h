@@ -19,6 +19,9 @@ enum class Behaviour {
 
 std::string_view to_string(Behaviour behaviour);
 
+/// Under which circumstances a provider departs from type1: under `vfio-shim run` or not.
+enum class When { always, supervised, unsupervised };
+
 /// One provider's known departure from type1.
 struct Difference {
   Behaviour behaviour;
@@ -26,10 +29,14 @@ struct Difference {
   /// What it answers where type1 answers otherwise; nothing when it is more than one answer.
   std::optional<Answer> instead;
   std::string_view reason;
+  When when = When::always;
 };
 
 /// Every known difference.
 std::span<const Difference> known_differences();
+
+/// How `provider` is known to differ from type1 in `behaviour`; nullptr if it is not.
+const Difference *find_difference(const Provider &provider, Behaviour behaviour);
 
 /// What `provider` is expected to answer where type1 answers `type1s`.
 Answer expected(const Provider &provider, Behaviour behaviour, Answer type1s);

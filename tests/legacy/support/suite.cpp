@@ -8,6 +8,16 @@ std::vector<Provider> &the_providers() {
   return providers;
 }
 
+/// Puts a known difference down in the test results: docs/conformance.md is made of them.
+void note_difference(const Provider &provider, Behaviour behaviour) {
+  const Difference *difference = find_difference(provider, behaviour);
+  if (difference == nullptr)
+    return;
+  const std::string instead = difference->instead ? to_string(*difference->instead) + ": " : "";
+  testing::Test::RecordProperty("difference:" + std::string{to_string(behaviour)},
+                                instead + std::string{difference->reason});
+}
+
 } // namespace
 
 const std::vector<Provider> &providers_under_test() {
@@ -22,6 +32,20 @@ std::vector<Provider> providers_like_type1_in(Behaviour behaviour) {
   std::vector<Provider> alike = providers_under_test();
   std::erase_if(alike, [&](const Provider &p) { return legacy::differs(p, behaviour); });
   return alike;
+}
+
+void note_feature(Behaviour behaviour) {
+  testing::Test::RecordProperty("feature", std::string{to_string(behaviour)});
+}
+
+Answer LegacySuite::expected(Behaviour behaviour, Answer type1s) const {
+  note_difference(provider(), behaviour);
+  return legacy::expected(provider(), behaviour, type1s);
+}
+
+bool LegacySuite::differs(Behaviour behaviour) const {
+  note_difference(provider(), behaviour);
+  return legacy::differs(provider(), behaviour);
 }
 
 void AttachedSuite::SetUp() {

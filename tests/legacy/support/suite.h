@@ -20,15 +20,17 @@ void set_providers_under_test(std::vector<Provider> providers);
 /// The providers under test that do as type1 does in `behaviour`.
 std::vector<Provider> providers_like_type1_in(Behaviour behaviour);
 
+/// Puts down in the test results that the suite is about providers with this behaviour.
+void note_feature(Behaviour behaviour);
+
 /// A suite that runs once for every provider. Nothing is open at the start of a test.
 class LegacySuite : public testing::TestWithParam<Provider> {
 protected:
   const Provider &provider() const { return GetParam(); }
   /// What this provider is expected to answer where type1 answers `type1s`.
-  Answer expected(Behaviour behaviour, Answer type1s) const {
-    return legacy::expected(provider(), behaviour, type1s);
-  }
-  bool differs(Behaviour behaviour) const { return legacy::differs(provider(), behaviour); }
+  Answer expected(Behaviour behaviour, Answer type1s) const;
+  /// Whether this provider is known to differ from type1, in more than one answer.
+  bool differs(Behaviour behaviour) const;
 };
 
 /// A suite each of whose tests starts with one edu, alone in its group, in a container of its own.
@@ -85,7 +87,10 @@ void expect_a_client_works(const Provider &provider, const PciDevice &device);
 /// As LEGACY_SUITE, for the providers that have `behaviour` at all. That the others have not needs
 /// a test of its own, in a suite for every provider.
 #define LEGACY_SUITE_OF_THOSE_WITH(behaviour, Name, Base)                                          \
-  class Name : public Base {};                                                                     \
+  class Name : public Base {                                                                       \
+  public:                                                                                          \
+    static void SetUpTestSuite() { legacy::note_feature(behaviour); }                              \
+  };                                                                                               \
   GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(Name);                                             \
   INSTANTIATE_TEST_SUITE_P(, Name, testing::ValuesIn(legacy::providers_like_type1_in(behaviour)),  \
                            [](const auto &info) { return info.param.identifier(); })
