@@ -66,7 +66,8 @@ std::uint64_t pinned_bytes() {
   return 0;
 }
 
-NativeTest::NativeTest() : program({.make_backend = iommufd_factory()}, {}) {}
+NativeTest::NativeTest(std::optional<IovaRange> window)
+    : program({.make_backend = iommufd_factory(), .iova_window = window}, {}) {}
 
 void NativeTest::TearDown() {
   for (const topology::Group &group : topology::scan())

@@ -66,7 +66,7 @@ std::uint64_t pinned_bytes();
 /// A program that has opened nothing yet. At the end, every group must be free for the next one.
 class NativeTest : public testing::Test {
 protected:
-  NativeTest();
+  explicit NativeTest(std::optional<IovaRange> window = std::nullopt);
   void TearDown() override;
 
   std::vector<legacy::PciDevice> edus = legacy::topology::lone_edus(2);
@@ -77,6 +77,8 @@ protected:
 /// The first edu's group in a container whose IOMMU is set.
 class NativeContainerTest : public NativeTest {
 protected:
+  using NativeTest::NativeTest;
+
   void SetUp() override { group.emplace(program.open_group_in(group_of(edus[0]), container)); }
   void TearDown() override;
 
