@@ -1,0 +1,179 @@
+// Random sequences of legacy ioctls, valid and hostile, on the kernel's type1 and on vfio-shim:
+// with twin devices, in one machine, every answer and every byte must be the same.
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdlib>
+#include <future>
+#include <iostream>
+#include <sstream>
+
+#include "known_differences.h"
+#include "scripts.h"
+#include "tally.h"
+#include "twin.h"
+
+namespace {
+
+using namespace twin;
+
+/// Type1, which is right, and the shim.
+class Pair {
+public:
+  Pair(Twin &reference, Twin &shim, Tally &tally)
+      : reference_{reference}, shim_{shim}, tally_{tally} {
+    start_anew();
+  }
+  Pair(const Pair &) = delete;
+  Pair &operator=(const Pair &) = delete;
+  ~Pair() { start_anew(); }
+
+  /// What differs when both do it, or "".
+  std::string carry_out(const Operation &operation) {
+    // DMA takes edu its time; otherwise what is done first does not matter, as nothing is shared.
+    const bool slow = std::holds_alternative<CopyByDma>(operation);
+    auto shims = std::async(slow ? std::launch::async : std::launch::deferred,
+                            [&] { return timed(shim_, operation); });
+    const auto [right, rights_time] = timed(reference_, operation);
+    const auto [answer, shims_time] = shims.get();
+    if (right)
+      tally_.count(operation, *right, rights_time, shims_time);
+    if (right != answer && !(bits_moved_ && differ_by_stale_bits(right, answer)))
+      return "type1 " + to_string(right) + "\nshim  " + to_string(answer);
+    bits_moved_ |= std::holds_alternative<DirtyBitmap>(operation) ||
+                   std::holds_alternative<UnmapGettingDirty>(operation);
+    if (slow)
+      return compare_memory();
+    return "";
+  }
+
+private:
+  static std::pair<std::optional<Outcome>, Tally::Duration> timed(Twin &twin,
+                                                                  const Operation &operation) {
+    const auto begin = std::chrono::steady_clock::now();
+    auto outcome = twin.carry_out(operation);
+    return {std::move(outcome), std::chrono::steady_clock::now() - begin};
+  }
+
+  /// Whether type1 only says dirty of more than the shim: see Behaviour::StaleDirtyBits.
+  bool differ_by_stale_bits(const std::optional<Outcome> &right,
+                            const std::optional<Outcome> &answer) const {
+    if (!legacy::differs(shim_.provider(), legacy::Behaviour::StaleDirtyBits) || !right || !answer)
+      return false;
+    Outcome without_bitmap = *right;
+    without_bitmap.bitmap = answer->bitmap;
+    const auto type1_says_so = [&](const Changes::value_type &change) {
+      const auto found = right->bitmap.find(change.first);
+      return found != right->bitmap.end() && (change.second & ~found->second) == std::byte{0};
+    };
+    return without_bitmap == *answer && std::ranges::all_of(answer->bitmap, type1_says_so);
+  }
+
+  void start_anew() {
+    reference_.start_anew();
+    shim_.start_anew();
+  }
+
+  std::string compare_memory() const {
+    const auto page = reference_.memory().first_difference(shim_.memory());
+    if (!page)
+      return "";
+    return "afterwards page " + std::to_string(*page) + " (" +
+           std::string{MemoryPool::kind_of(*page)} + ") is not the same";
+  }
+
+  static std::string to_string(const std::optional<Outcome> &outcome) {
+    std::ostringstream out;
+    if (outcome)
+      out << *outcome;
+    else
+      out << "has nothing to do it on";
+    return out.str();
+  }
+
+  Twin &reference_;
+  Twin &shim_;
+  Tally &tally_;
+  bool bits_moved_ = false; ///< A bitmap was asked for: from then on, type1's can have stale bits.
+};
+
+/// Where the twins part, or "".
+std::string run(Twin &reference, Twin &shim, const Script &script, Tally &tally) {
+  Pair pair{reference, shim, tally};
+  int number = 0;
+  for (const Operation &operation : script.operations) {
+    ++number;
+    const std::string difference = pair.carry_out(operation);
+    if (difference.empty())
+      continue;
+    std::ostringstream message;
+    message << number << ". " << operation << "\n" << difference;
+    return message.str();
+  }
+  tally.count_script();
+  return "";
+}
+
+legacy::Provider the_provider(const legacy::ProviderSelection &selection, const char *name) {
+  return legacy::select_providers({name, selection.shim_prefix})[0];
+}
+
+/// What the shim is known not to have is not asked for.
+Scope scope_of(const legacy::Provider &shim) {
+  using legacy::Behaviour;
+  return {.dirty_tracking = !legacy::differs(shim, Behaviour::DirtyTracking),
+          .update_vaddr = !legacy::differs(shim, Behaviour::UpdateVaddr)};
+}
+
+} // namespace
+
+int main(int argc, char **argv) {
+  std::uint64_t goal = 10'000;
+  int length = 200;
+  std::string seed;
+  const auto selection = legacy::ProviderSelection::take_from(argc, argv);
+  CLI::App app{
+      "Compares vfio-shim with the kernel's type1 by random sequences of ioctls. Needs four "
+      "edu devices, each alone in its group, and a daemon beside the kernel's own nodes.\n"
+      "To see one failure again: RC_PARAMS='reproduce=...', as printed."};
+  app.add_option("--operations", goal, "How many operations to carry out in all")
+      ->capture_default_str();
+  app.add_option("--length", length, "How many operations a sequence has at most")
+      ->capture_default_str();
+  app.add_option("--seed", seed, "Where random numbers begin; without it, anywhere");
+  CLI11_PARSE(app, argc, argv);
+
+  const auto edus = legacy::topology::lone_edus(4);
+  const auto type1 = the_provider(selection, legacy::providers::type1);
+  const auto shims = the_provider(selection, legacy::providers::shim);
+  const legacy::HugePageReserve huge_pages{2};
+  Twin reference{type1, {edus[0], edus[2]}};
+  Twin shim{shims, {edus[1], edus[3]}};
+
+  // More scripts than are needed: those beyond the goal are not run.
+  std::string parameters = "max_size=" + std::to_string(length) +
+                           " max_success=" + std::to_string(goal / length * 4 + 1);
+  if (!seed.empty())
+    parameters += " seed=" + seed;
+  if (const char *more = std::getenv("RC_PARAMS"))
+    parameters += std::string{" "} + more;
+  ::setenv("RC_PARAMS", parameters.c_str(), 1);
+
+  Tally tally;
+  bool failed = false;
+  const bool same = rc::check("type1 and the shim are the same to a client", [&] {
+    const Script script = *scripts(scope_of(shims), length);
+    if (tally.operations() >= goal && !failed)
+      return;
+    const std::string difference = run(reference, shim, script, tally);
+    failed |= !difference.empty(); // What follows is the search for a shorter script.
+    if (!difference.empty())
+      RC_FAIL(difference);
+  });
+  std::cout << tally;
+  if (same && tally.operations() < goal) {
+    std::cout << "that is less than asked for\n";
+    return 1;
+  }
+  return same ? 0 : 1;
+}
