@@ -14,6 +14,7 @@ namespace {
 TEST(IommufdAbi, IoctlsHaveTheKernelsNumbers) {
   EXPECT_EQ(iommu_destroy, 0x3b80U);
   EXPECT_EQ(iommu_ioas_alloc, 0x3b81U);
+  EXPECT_EQ(iommu_ioas_allow_iovas, 0x3b82U);
   EXPECT_EQ(iommu_ioas_iova_ranges, 0x3b84U);
   EXPECT_EQ(iommu_ioas_map, 0x3b85U);
   EXPECT_EQ(iommu_ioas_unmap, 0x3b86U);
@@ -21,6 +22,8 @@ TEST(IommufdAbi, IoctlsHaveTheKernelsNumbers) {
   EXPECT_EQ(iommu_vfio_ioas, 0x3b88U);
   EXPECT_EQ(iommu_hwpt_alloc, 0x3b89U);
   EXPECT_EQ(iommu_get_hw_info, 0x3b8aU);
+  EXPECT_EQ(iommu_hwpt_set_dirty_tracking, 0x3b8bU);
+  EXPECT_EQ(iommu_hwpt_get_dirty_bitmap, 0x3b8cU);
   EXPECT_EQ(iommu_ioas_map_file, 0x3b8fU);
 }
 
@@ -31,6 +34,10 @@ TEST(IommufdAbi, FlagsAndOptionsHaveTheKernelsValues) {
   EXPECT_EQ(option_rlimit_mode, 0U);
   EXPECT_EQ(option_op_set, 0U);
   EXPECT_EQ(vfio_ioas_set, 1U);
+  EXPECT_EQ(hwpt_alloc_dirty_tracking, 2U);
+  EXPECT_EQ(hw_cap_dirty_tracking, 1U);
+  EXPECT_EQ(hwpt_dirty_tracking_enable, 1U);
+  EXPECT_EQ(hwpt_get_dirty_bitmap_no_clear, 1U);
 }
 
 TEST(IommufdAbi, StructsHaveTheKernelsLayout) {
@@ -43,6 +50,11 @@ TEST(IommufdAbi, StructsHaveTheKernelsLayout) {
 
   EXPECT_EQ(sizeof(IommuIovaRange), 16U);
   EXPECT_EQ(offsetof(IommuIovaRange, last), 8U);
+
+  EXPECT_EQ(sizeof(IommuIoasAllowIovas), 24U);
+  EXPECT_EQ(offsetof(IommuIoasAllowIovas, ioas_id), 4U);
+  EXPECT_EQ(offsetof(IommuIoasAllowIovas, num_iovas), 8U);
+  EXPECT_EQ(offsetof(IommuIoasAllowIovas, allowed_iovas), 16U);
 
   EXPECT_EQ(sizeof(IommuIoasIovaRanges), 32U);
   EXPECT_EQ(offsetof(IommuIoasIovaRanges, ioas_id), 4U);
@@ -95,6 +107,18 @@ TEST(IommufdAbi, StructsHaveTheKernelsLayout) {
   EXPECT_EQ(offsetof(IommuHwInfo, data_uptr), 16U);
   EXPECT_EQ(offsetof(IommuHwInfo, out_data_type), 24U);
   EXPECT_EQ(offsetof(IommuHwInfo, out_capabilities), 32U);
+
+  EXPECT_EQ(sizeof(IommuHwptSetDirtyTracking), 16U);
+  EXPECT_EQ(offsetof(IommuHwptSetDirtyTracking, flags), 4U);
+  EXPECT_EQ(offsetof(IommuHwptSetDirtyTracking, hwpt_id), 8U);
+
+  EXPECT_EQ(sizeof(IommuHwptGetDirtyBitmap), 48U);
+  EXPECT_EQ(offsetof(IommuHwptGetDirtyBitmap, hwpt_id), 4U);
+  EXPECT_EQ(offsetof(IommuHwptGetDirtyBitmap, flags), 8U);
+  EXPECT_EQ(offsetof(IommuHwptGetDirtyBitmap, iova), 16U);
+  EXPECT_EQ(offsetof(IommuHwptGetDirtyBitmap, length), 24U);
+  EXPECT_EQ(offsetof(IommuHwptGetDirtyBitmap, page_size), 32U);
+  EXPECT_EQ(offsetof(IommuHwptGetDirtyBitmap, data), 40U);
 }
 
 TEST(IommufdAbi, EveryStructStartsWithItsOwnSize) {
@@ -108,6 +132,8 @@ TEST(IommufdAbi, EveryStructStartsWithItsOwnSize) {
   EXPECT_EQ(IommuVfioIoas{}.size, 12U);
   EXPECT_EQ(IommuHwptAlloc{}.size, 48U);
   EXPECT_EQ(IommuHwInfo{}.size, 40U);
+  EXPECT_EQ(IommuHwptSetDirtyTracking{}.size, 16U);
+  EXPECT_EQ(IommuHwptGetDirtyBitmap{}.size, 48U);
 }
 
 TEST(VfioAbi, CdevIoctlsHaveTheKernelsNumbers) {
@@ -123,6 +149,7 @@ TEST(VfioAbi, CdevStructsHaveTheKernelsLayout) {
   EXPECT_EQ(offsetof(DeviceBindIommufd, out_devid), 12U);
   EXPECT_EQ(sizeof(DeviceAttachIommufdPt), 12U);
   EXPECT_EQ(offsetof(DeviceAttachIommufdPt, pt_id), 8U);
+  EXPECT_EQ(sizeof(DeviceDetachIommufdPt), 8U);
 }
 
 TEST(VfioAbi, LegacyIoctlsHaveTheNumbersThatOldProgramsWereBuiltWith) {
@@ -136,6 +163,7 @@ TEST(VfioAbi, LegacyIoctlsHaveTheNumbersThatOldProgramsWereBuiltWith) {
   EXPECT_EQ(VFIO_IOMMU_GET_INFO, 0x3b70U);
   EXPECT_EQ(VFIO_IOMMU_MAP_DMA, 0x3b71U);
   EXPECT_EQ(VFIO_IOMMU_UNMAP_DMA, 0x3b72U);
+  EXPECT_EQ(VFIO_IOMMU_DIRTY_PAGES, 0x3b75U);
 }
 
 TEST(VfioAbi, LegacyValuesAreThoseThatOldProgramsWereBuiltWith) {
@@ -149,6 +177,10 @@ TEST(VfioAbi, LegacyValuesAreThoseThatOldProgramsWereBuiltWith) {
   EXPECT_EQ(VFIO_DMA_MAP_FLAG_READ, 1);
   EXPECT_EQ(VFIO_DMA_MAP_FLAG_WRITE, 2);
   EXPECT_EQ(VFIO_DMA_UNMAP_FLAG_ALL, 2);
+  EXPECT_EQ(VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP, 1);
+  EXPECT_EQ(VFIO_IOMMU_DIRTY_PAGES_FLAG_START, 1);
+  EXPECT_EQ(VFIO_IOMMU_DIRTY_PAGES_FLAG_STOP, 2);
+  EXPECT_EQ(VFIO_IOMMU_DIRTY_PAGES_FLAG_GET_BITMAP, 4);
   EXPECT_EQ(VFIO_IOMMU_INFO_PGSIZES, 1);
   EXPECT_EQ(VFIO_IOMMU_INFO_CAPS, 2);
   EXPECT_EQ(VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE, 1);

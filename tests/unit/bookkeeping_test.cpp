@@ -87,6 +87,10 @@ public:
     containers[container].mappings.emplace(++last_, entry);
     return last_;
   }
+  void vaddr_changed(Record container, Record mapping, std::optional<ClientAddr> vaddr) override {
+    EXPECT_TRUE(containers[container].mappings.contains(mapping));
+    containers[container].mappings[mapping].vaddr = vaddr.value_or(ClientAddr{0});
+  }
   void unmapped(Record container, Record mapping) override {
     EXPECT_EQ(containers[container].mappings.erase(mapping), 1U);
   }
@@ -166,6 +170,17 @@ TEST_F(Bookkeeping, FollowsMappings) {
   ASSERT_EQ(container.unmap(Iova{0x3000}, Bytes{0x2000}), answers(0x2000));
   ASSERT_EQ(books.mappings(), 1U);
   EXPECT_EQ(the_container().mappings.begin()->second.iova, Iova{0x8000});
+}
+
+TEST_F(Bookkeeping, FollowsAMappingsVaddr) {
+  ContainerFile container = program.open_container();
+  const GroupFile group = program.open_group_in(first_group, container);
+  ASSERT_EQ(container.map(Iova{0x3000}, some_memory, page), succeeds);
+  ASSERT_EQ(container.unmap(Iova{0x3000}, page, VFIO_DMA_UNMAP_FLAG_VADDR), answers(0x1000));
+  EXPECT_EQ(the_container().mappings.begin()->second.vaddr, ClientAddr{0});
+  ASSERT_EQ(container.map(Iova{0x3000}, ClientAddr{0x5000}, page, VFIO_DMA_MAP_FLAG_VADDR),
+            succeeds);
+  EXPECT_EQ(the_container().mappings.begin()->second.vaddr, ClientAddr{0x5000});
 }
 
 TEST_F(Bookkeeping, KnowsNothingOfWhatFailed) {

@@ -168,6 +168,21 @@ TEST_F(Closing, TheGroupFirstEndsTheAddressSpace) {
   container.close();
 }
 
+TEST_F(Closing, AGroupWaitsForItsDeviceAndThenLeavesBeforeTheNextCall) {
+  const Fd device = group->device(first_device);
+  EXPECT_FALSE(group->group().leave_when_unused());
+  EXPECT_EQ(container.unmap_all(), answers(0x1000)) << "the device keeps it";
+  machine.close_at_client(first_device);
+  EXPECT_EQ(container.call(VFIO_IOMMU_GET_INFO, nullptr), fails(EINVAL)) << "no IOMMU any more";
+  EXPECT_EQ(machine.backends_alive(), 0U);
+  EXPECT_TRUE(group->group().leave_when_unused());
+}
+
+TEST_F(Closing, AGroupWhoseDevicesAreClosedLeavesAtOnce) {
+  EXPECT_TRUE(group->group().leave_when_unused());
+  EXPECT_EQ(machine.backends_alive(), 0U);
+}
+
 TEST_F(Closing, OneOfTwoGroupsKeepsTheAddressSpace) {
   GroupFile second = program.open_group(second_group);
   ASSERT_EQ(second.set_container(container), succeeds);
@@ -203,6 +218,20 @@ TEST_F(MachineTest, ClosingAContainerThatWasNeverUsedDoesNothing) {
 TEST_F(MachineTest, ClosingAGroupThatWasNeverUsedDoesNothing) {
   program.open_group(first_group).close();
   EXPECT_TRUE(machine.log.empty());
+}
+
+TEST_F(Joining, TellsTheBackendOfDevicesThatCameOrWent) {
+  GroupFile pair = program.open_group(pair_group);
+  pair.group().follow_topology();
+  EXPECT_EQ(machine.log, Log{}) << "it is in no container";
+  ASSERT_EQ(pair.set_container(container), succeeds);
+  machine.log.clear();
+  machine.sysfs.remove_cdev(pair_device_a, 2);
+  pair.group().follow_topology();
+  EXPECT_EQ(machine.log, (Log{"follow 6: 1 device(s)"}));
+  machine.sysfs.remove_cdev(pair_device_b, 3);
+  pair.group().follow_topology();
+  EXPECT_EQ(machine.log.size(), 1U) << "whoever holds the group closes it";
 }
 
 } // namespace

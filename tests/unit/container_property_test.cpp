@@ -4,6 +4,7 @@
 
 #include <map>
 
+#include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
 #include "support/machine_test.hpp"

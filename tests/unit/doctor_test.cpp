@@ -380,6 +380,14 @@ TEST_F(DoctorTest, MissesAWayToClientMemory) {
   expect_missing(check_client_memory(spoilt), "EPERM", "container");
 }
 
+TEST_F(DoctorTest, MissesAWayToCompareFiles) {
+  auto spoilt = machine();
+  spoilt.file_comparison_error = ENOSYS;
+  expect_missing(check_client_descriptors(spoilt), "kcmp", "CONFIG_KCMP=y");
+  spoilt.file_comparison_error = EPERM;
+  expect_missing(check_client_descriptors(spoilt), "EPERM", "container");
+}
+
 TEST_F(DoctorTest, MissesPtraceWhereEvenRootMayNot) {
   write("proc/sys/kernel/yama/ptrace_scope", "3\n");
   expect_missing(check_borrowing(machine()), "kernel.yama.ptrace_scope", "reboot");

@@ -7,6 +7,7 @@
 #include <string>
 
 #include <fcntl.h>
+#include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 #include <sys/mman.h>
 #include <sys/resource.h>

@@ -1,3 +1,4 @@
+#include "cli/human.hpp"
 #include "cli/status.hpp"
 #include "cli/status_report.hpp"
 #include "observe/ledger_layout.hpp"

@@ -55,6 +55,12 @@ void FakeMachine::close_at_client(const std::string &device) {
       claimed.attached = false; // The attachment went with the file.
 }
 
+void FakeMachine::write_page(Iova iova) {
+  for (FakeBackend *backend : backends_)
+    if (backend->tracking_dirty_ && can_track_dirty)
+      backend->dirty_.insert(iova);
+}
+
 std::vector<IovaRange> FakeMachine::mapped() const {
   std::vector<IovaRange> all;
   for (const FakeBackend *backend : backends_)
@@ -106,6 +112,12 @@ Result<void> FakeBackend::attach_claimed() {
   return {};
 }
 
+void FakeBackend::follow(const topology::Group &present) {
+  EXPECT_TRUE(claimed_.contains(present.id)) << "follow() of a group that was not claimed";
+  machine_.log.push_back(
+      fmt::format("follow {}: {} device(s)", present.id.value, present.devices.size()));
+}
+
 void FakeBackend::release(GroupId group) {
   EXPECT_EQ(claimed_.erase(group), 1U) << "release of a group that was not claimed";
   machine_.owners_.erase(group);
@@ -147,6 +159,32 @@ Result<void> FakeBackend::unmap(IovaRange range) {
   });
   EXPECT_LT(mapped_.size(), before) << fmt::format("unmap of {}, where nothing is", range);
   machine_.log.push_back(fmt::format("unmap {}", range));
+  return {};
+}
+
+Result<void> FakeBackend::track_dirty(bool on) {
+  VFIO_SHIM_TRY(machine_.failure("track_dirty"));
+  tracking_dirty_ = on;
+  dirty_.clear();
+  return {};
+}
+
+Result<void> FakeBackend::report_dirty(IovaRange range, Bytes page_size, AfterReport after,
+                                       std::span<std::uint64_t> bitmap) {
+  VFIO_SHIM_TRY(machine_.failure("report_dirty"));
+  EXPECT_TRUE(tracking_dirty_) << "report_dirty() before track_dirty()";
+  EXPECT_TRUE(std::ranges::any_of(mapped_, [&](const auto &mapping) {
+    return mapping.first <= range.first && range.last <= mapping.second;
+  })) << fmt::format("{} is reported, but not mapped", range);
+  const std::uint64_t pages = (range.last - range.first).value / page_size.value + 1;
+  EXPECT_LE(pages, bitmap.size() * 64);
+  for (std::uint64_t page = 0; page < pages; ++page) {
+    const Iova iova = range.first + Bytes{page * page_size.value};
+    if (!machine_.can_track_dirty || dirty_.contains(iova))
+      bitmap[page / 64] |= std::uint64_t{1} << page % 64;
+    if (after == AfterReport::clean)
+      dirty_.erase(iova);
+  }
   return {};
 }
 

@@ -29,6 +29,7 @@ public:
   FakeSysfs sysfs;
   std::uint64_t page_sizes = (1ULL << 12) | (1ULL << 21) | (1ULL << 30);
   bool coherent = true;
+  bool can_track_dirty = false;
 
   /// A group of devices bound to vfio-pci; @p reserved is unusable in addition to msi.
   void add_group(GroupId id, const std::vector<std::string> &devices,
@@ -42,6 +43,9 @@ public:
 
   /// The client closes its file of the device, and tells nobody.
   void close_at_client(const std::string &device);
+
+  /// A device writes to the page at @p iova: noted where an IOMMU tracks.
+  void write_page(Iova iova);
 
   /// What was done, in order: "claim 1", "attach 1", "map [0x1000, 0x1fff]", "release 1", "end"…
   std::vector<std::string> log;
@@ -71,10 +75,14 @@ public:
 
   Result<void> claim(const topology::Group &group) override;
   Result<void> attach_claimed() override;
+  void follow(const topology::Group &present) override;
   void release(GroupId group) override;
   Result<AddressSpace> address_space() override;
   Result<void> map(Client &client, const MapRequest &request) override;
   Result<void> unmap(IovaRange range) override;
+  Result<void> track_dirty(bool on) override;
+  Result<void> report_dirty(IovaRange range, Bytes page_size, AfterReport after,
+                            std::span<std::uint64_t> bitmap) override;
   Result<Fd> open_device(GroupId group, const topology::Device &device) override;
   void given_away(GroupId group, std::string_view name) override;
   std::vector<std::string> open_devices(GroupId group) override;
@@ -93,6 +101,8 @@ private:
   FakeMachine &machine_;
   std::map<GroupId, Claimed> claimed_;
   std::map<Iova, Iova> mapped_; ///< First IOVA to last.
+  bool tracking_dirty_ = false;
+  std::set<Iova> dirty_; ///< Pages.
 };
 
 } // namespace vfio_shim::test

@@ -26,6 +26,15 @@ T at(std::span<const std::byte> bytes, std::size_t offset) {
   return object;
 }
 
+/// An argument of two structs, one behind the other.
+template <typename Head, typename Tail>
+std::vector<std::byte> joined(const Head &head, const Tail &tail) {
+  std::vector<std::byte> bytes(sizeof(head) + sizeof(tail));
+  std::memcpy(bytes.data(), &head, sizeof(head));
+  std::memcpy(bytes.data() + sizeof(head), &tail, sizeof(tail));
+  return bytes;
+}
+
 std::vector<IovaRange> ranges_at(std::span<const std::byte> bytes, std::size_t offset) {
   const auto head = at<vfio_iommu_type1_info_cap_iova_range>(bytes, offset);
   std::vector<IovaRange> ranges;
@@ -73,6 +82,14 @@ vfio_iommu_type1_dma_unmap unmap_request(Iova iova, Bytes size, std::uint32_t fl
   request.iova = iova.value;
   request.size = size.value;
   return request;
+}
+
+vfio_bitmap bitmap_argument(ClientAddr address, std::uint64_t size) {
+  vfio_bitmap bitmap{};
+  bitmap.pgsize = page_size;
+  bitmap.size = size;
+  bitmap.data = reinterpret_cast<decltype(bitmap.data)>(address.value);
+  return bitmap;
 }
 
 IommuInfo IommuInfo::parse(std::span<const std::byte> bytes) {
@@ -138,6 +155,33 @@ Answer ContainerFile::unmap(Iova iova, Bytes size, std::uint32_t flags) {
 
 Answer ContainerFile::unmap_all() {
   return unmap(Iova{0}, Bytes{0}, VFIO_DMA_UNMAP_FLAG_ALL);
+}
+
+Answer ContainerFile::track_dirty(std::uint32_t flag) {
+  vfio_iommu_type1_dirty_bitmap request{};
+  request.argsz = sizeof(request);
+  request.flags = flag;
+  return call(VFIO_IOMMU_DIRTY_PAGES, &request);
+}
+
+Answer ContainerFile::dirty_bitmap(Iova iova, Bytes size, const vfio_bitmap &bitmap) {
+  vfio_iommu_type1_dirty_bitmap head{};
+  vfio_iommu_type1_dirty_bitmap_get range{};
+  head.argsz = sizeof(head) + sizeof(range);
+  head.flags = VFIO_IOMMU_DIRTY_PAGES_FLAG_GET_BITMAP;
+  range.iova = iova.value;
+  range.size = size.value;
+  range.bitmap = bitmap;
+  return call(VFIO_IOMMU_DIRTY_PAGES, joined(head, range).data());
+}
+
+Answer ContainerFile::unmap_with_bitmap(Iova iova, Bytes size, const vfio_bitmap &bitmap) {
+  auto head = unmap_request(iova, size, VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP);
+  head.argsz = sizeof(head) + sizeof(bitmap);
+  auto request = joined(head, bitmap);
+  const Answer answer = call(VFIO_IOMMU_UNMAP_DMA, request.data());
+  std::memcpy(&head, request.data(), sizeof(head));
+  return answer == succeeds ? answers(static_cast<std::int64_t>(head.size)) : answer;
 }
 
 Answer GroupFile::call(unsigned int command, std::uint64_t argument) {

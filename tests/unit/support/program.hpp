@@ -26,6 +26,9 @@ vfio_iommu_type1_dma_map map_request(Iova iova, ClientAddr vaddr, Bytes size,
                                      std::uint32_t flags = read_write);
 vfio_iommu_type1_dma_unmap unmap_request(Iova iova, Bytes size, std::uint32_t flags = 0);
 
+/// A bitmap of @p size bytes at @p address, in pages of 4 KiB.
+vfio_bitmap bitmap_argument(ClientAddr address, std::uint64_t size);
+
 /// VFIO_IOMMU_GET_INFO's answer with its capability chain taken apart.
 struct IommuInfo {
   struct Link {
@@ -50,6 +53,7 @@ class Program;
 class ContainerFile {
 public:
   int number() const { return file_.get(); }
+  Container &container() { return *container_; }
   void close();
 
   Answer call(unsigned int command, std::uint64_t argument = 0);
@@ -63,6 +67,12 @@ public:
   /// Answers the bytes that were unmapped.
   Answer unmap(Iova iova, Bytes size, std::uint32_t flags = 0);
   Answer unmap_all();
+  /// VFIO_IOMMU_DIRTY_PAGES with START or STOP.
+  Answer track_dirty(std::uint32_t flag);
+  /// VFIO_IOMMU_DIRTY_PAGES with GET_BITMAP.
+  Answer dirty_bitmap(Iova iova, Bytes size, const vfio_bitmap &bitmap);
+  /// Answers the bytes that were unmapped.
+  Answer unmap_with_bitmap(Iova iova, Bytes size, const vfio_bitmap &bitmap);
 
 private:
   friend class Program;
