@@ -103,6 +103,7 @@ struct Hardware {
   std::map<std::uint64_t, std::uint64_t> mapped; ///< First IOVA to last.
   std::set<std::uint32_t> claimed;
   bool attached = false; ///< Everything claimed.
+  bool tracking = false; ///< What devices write to.
   int failing = 0;       ///< The next operation fails with this errno.
 
   Result<void> failure() {
@@ -129,6 +130,7 @@ public:
     hardware_.attached = true;
     return {};
   }
+  void follow(const topology::Group & /*present*/) override {}
   void release(GroupId group) override {
     require(hardware_.claimed.erase(group.value) == 1, "release of what was not claimed");
   }
@@ -165,6 +167,27 @@ public:
       return touched;
     });
     require(gone != 0, "unmap() of nothing");
+    return {};
+  }
+  Result<void> track_dirty(bool on) override {
+    VFIO_SHIM_TRY(hardware_.failure());
+    require(!on || !hardware_.tracking, "tracking started twice");
+    hardware_.tracking = on;
+    return {};
+  }
+  Result<void> report_dirty(IovaRange range, Bytes page_size, AfterReport /*after*/,
+                            std::span<std::uint64_t> bitmap) override {
+    VFIO_SHIM_TRY(hardware_.failure());
+    require(hardware_.tracking, "report_dirty() without tracking");
+    require(std::ranges::any_of(hardware_.mapped,
+                                [&](const auto &mapping) {
+                                  return mapping.first <= range.first.value &&
+                                         range.last.value <= mapping.second;
+                                }),
+            "report_dirty() of what is not mapped");
+    const std::uint64_t pages = (range.last - range.first).value / page_size.value + 1;
+    require(pages <= bitmap.size() * 64, "report_dirty() with too small a bitmap");
+    bitmap.front() |= 1;
     return {};
   }
   Result<Fd> open_device(GroupId /*group*/, const topology::Device & /*device*/) override {
@@ -234,10 +257,13 @@ private:
       map_few_pages();
       return;
     case Step::unmap:
-      unmap_few_pages();
+      unmap_few_pages(group == 3);
       return;
     case Step::info:
-      info();
+      if (group == 3)
+        dirty_pages();
+      else
+        info();
       return;
     case Step::fail:
       hardware_.failing = std::array{EFAULT, ENOMEM, EBUSY, ESRCH}[group];
@@ -283,13 +309,39 @@ private:
     (void)call_with(VFIO_IOMMU_MAP_DMA, request);
   }
 
-  void unmap_few_pages() {
+  void unmap_few_pages(bool with_bitmap) {
     vfio_iommu_type1_dma_unmap request{};
-    request.argsz = sizeof(request);
-    request.flags = script_.take<std::uint8_t>();
+    request.argsz = sizeof(request) + sizeof(vfio_bitmap);
+    request.flags =
+        with_bitmap ? VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP : script_.take<std::uint8_t>();
     request.iova = some_iova();
     request.size = some_pages();
-    (void)call_with(VFIO_IOMMU_UNMAP_DMA, request);
+    if (with_bitmap)
+      (void)call_with(VFIO_IOMMU_UNMAP_DMA, request, some_bitmap(request.argsz));
+    else
+      (void)call_with(VFIO_IOMMU_UNMAP_DMA, request);
+  }
+
+  void dirty_pages() {
+    vfio_iommu_type1_dirty_bitmap request{};
+    vfio_iommu_type1_dirty_bitmap_get range{};
+    request.argsz = sizeof(request) + sizeof(range);
+    request.flags = script_.take<std::uint8_t>();
+    range.iova = some_iova();
+    range.size = some_pages();
+    range.bitmap = some_bitmap(request.argsz);
+    (void)call_with(VFIO_IOMMU_DIRTY_PAGES, request, range);
+  }
+
+  /// A bitmap behind an argument of @p offset bytes, or a few bytes elsewhere.
+  vfio_bitmap some_bitmap(std::size_t offset) {
+    const auto size = script_.take<std::uint8_t>();
+    const auto astray = script_.take<std::int8_t>();
+    vfio_bitmap bitmap{};
+    bitmap.pgsize = size % 8 == 7 ? script_.take<std::uint64_t>() : 0x1000;
+    bitmap.size = size;
+    bitmap.data = reinterpret_cast<decltype(bitmap.data)>(BufferClient::base + offset + astray);
+    return bitmap;
   }
 
   void info() {
@@ -313,20 +365,27 @@ private:
 
   std::uint64_t some_pages() { return script_.take<std::uint8_t>() * 0x1000ULL; }
 
-  template <typename Struct>
-  Result<long> call_with(std::uint32_t command, const Struct &object) {
-    const auto bytes = std::as_bytes(std::span(&object, 1));
-    client_.memory.assign(bytes.begin(), bytes.end());
+  /// A call with @p structs as its argument, one behind the other, and room for a small bitmap.
+  template <typename... Structs>
+  Result<long> call_with(std::uint32_t command, const Structs &...structs) {
+    constexpr std::size_t room = 64;
+    client_.memory.clear();
+    (std::ranges::copy(std::as_bytes(std::span(&structs, 1)), std::back_inserter(client_.memory)),
+     ...);
+    client_.memory.resize(client_.memory.size() + room);
     return call(command, BufferClient::base);
   }
 
   /// One call, and what must be true behind it.
   Result<long> call(std::uint32_t command, std::uint64_t argument) {
     const auto before = hardware_.mapped;
+    const std::uint32_t flags = flags_at(argument);
     const auto answer = container_.call(client_, command, argument);
-    if (command == VFIO_IOMMU_UNMAP_DMA)
+    const bool maps = command == VFIO_IOMMU_MAP_DMA && (flags & VFIO_DMA_MAP_FLAG_VADDR) == 0;
+    const bool unmaps = command == VFIO_IOMMU_UNMAP_DMA && (flags & VFIO_DMA_UNMAP_FLAG_VADDR) == 0;
+    if (unmaps)
       check_unmap(argument, before, answer);
-    else if (command == VFIO_IOMMU_MAP_DMA)
+    else if (maps)
       require(hardware_.mapped.size() == before.size() + (answer ? 1 : 0), "map: did otherwise");
     else
       require(hardware_.mapped == before, "a call that is no map or unmap did either");
@@ -336,12 +395,21 @@ private:
     return answer;
   }
 
+  /// The flags of a map or an unmap, which both have behind argsz.
+  std::uint32_t flags_at(std::uint64_t argument) {
+    std::array<std::uint32_t, 2> head{};
+    (void)client_.read(ClientAddr{argument}, std::as_writable_bytes(std::span(head)));
+    return head[1];
+  }
+
   void check_unmap(std::uint64_t argument, const std::map<std::uint64_t, std::uint64_t> &before,
                    const Result<long> &answer) {
     std::uint64_t gone = sum_of(before) - sum_of(hardware_.mapped);
     if (!answer) {
-      // EFAULT can come when the work is done and only the answer does not arrive.
-      require(gone == 0 || answer.error().code == EFAULT, "unmap: failed, but did something");
+      // EFAULT can come when the work is done and only the answer does not arrive. With a bitmap,
+      // mappings go one by one.
+      require(gone == 0 || answer.error().code == EFAULT || hardware_.tracking,
+              "unmap: failed, but did something");
       return;
     }
     vfio_iommu_type1_dma_unmap result{};
@@ -360,8 +428,8 @@ private:
 
   static bool known_errno(int code) {
     static constexpr std::array known = {
-        EINVAL, EFAULT,    ENOTTY, ENODEV, EEXIST, ENOSPC,
-        EPERM,  EOVERFLOW, ENOMEM, EBUSY,  ESRCH}; // The last three only from the backend.
+        EINVAL, EFAULT, ENOTTY,    ENODEV, EEXIST, ENOSPC, ENOENT,
+        EACCES, EPERM,  EOVERFLOW, ENOMEM, EBUSY,  ESRCH}; // The last three only from the backend.
     return std::ranges::find(known, code) != known.end();
   }
 
