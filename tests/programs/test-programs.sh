@@ -63,7 +63,7 @@ check() {
     esac
 }
 
-# On type1 QEMU says nothing at all. What it says elsewhere is written down, with the reason, in expected-warnings/PROVIDER.
+# On type1 and the shim QEMU says nothing at all. What it says elsewhere stands in expected-warnings/PROVIDER, with the reason.
 check_warnings() {
     local expected=$here/expected-warnings/${provider%-run} warning failed=''
     [[ -e $expected ]] || expected=/dev/null
