@@ -10,6 +10,7 @@ using namespace legacy;
 constexpr Bytes large = 64_MiB;
 constexpr double large_map_at_most = 1.25;
 constexpr double growth_at_most = 1.5;
+constexpr double observed_at_most = 1.05;
 
 Floor large_map(const Measurements &measurements, MemoryKind kind, Bytes size) {
   const std::string name = map_name(kind, size);
@@ -37,7 +38,23 @@ Floor flat_cost(const Plan &plan, const Measurements &measurements, MemoryKind k
   return floor;
 }
 
+/// What recording and watching may cost a call.
+Floor observing(const Measurements::Operation &operation) {
+  Floor floor{operation.name + ", observed, of the time unobserved",
+              operation.ratio(observed_shim, providers::shim), observed_at_most,
+              !operation.scattered(providers::shim) && !operation.scattered(observed_shim)};
+  return floor;
+}
+
 } // namespace
+
+std::vector<Floor> observing_floors(const Measurements &measurements) {
+  std::vector<Floor> all;
+  for (const auto &operation : measurements.operations())
+    if (operation.by_provider.contains(observed_shim))
+      all.push_back(observing(operation));
+  return all;
+}
 
 std::vector<Floor> floors(const Plan &plan, const Measurements &measurements) {
   std::vector<Floor> all;

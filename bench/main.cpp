@@ -24,6 +24,7 @@ using namespace legacy;
 struct Options {
   ProviderSelection selection;
   std::string device;
+  std::string observed;
   std::string json_file;
   unsigned rounds = 0;
   bool quick = false;
@@ -37,12 +38,17 @@ Options parse(int argc, char **argv) {
                "them.\n  --providers=A,B and --shim-prefix=DIR choose them, as for legacy_tests."};
   app.add_option("--device", options.device,
                  "PCI address of the device to attach (default: an edu alone in its group)");
+  app.add_option(
+      "--observed", options.observed,
+      "directory below /dev of another daemon of the shim, one that records and is being "
+      "watched: measured beside, to show what that costs");
   app.add_option("--rounds", options.rounds, "turns of each provider (default 7, quick 3)");
   app.add_option("--json", options.json_file, "also write the results to this file");
   app.add_flag("--quick", options.quick, "fewer turns, smaller sizes");
-  app.add_flag("--check", options.check,
-               "exit with 1 when the shim is slower than the project's floors allow, with 3 when "
-               "the machine was too busy to tell");
+  app.add_flag(
+      "--check", options.check,
+      "exit with 1 when the shim is slower than the project's floors allow (with --observed: "
+      "when observing costs more), with 3 when the machine was too busy to tell");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError &wrong) {
@@ -59,6 +65,9 @@ void show_progress(const std::string &line) {
 bench::Plan make_plan(const Options &options) {
   bench::Plan plan;
   plan.providers = select_providers(options.selection);
+  if (!options.observed.empty())
+    plan.providers.push_back({bench::observed_shim, options.observed + "/vfio", options.observed,
+                              "vfio-shim, recorded and watched"});
   plan.device = options.device.empty() ? topology::lone_edus(1)[0] : topology::at(options.device);
   plan.kinds = {MemoryKind::Anonymous, MemoryKind::AnonymousHuge, MemoryKind::MemfdShared,
                 MemoryKind::HugetlbShared};
@@ -72,6 +81,8 @@ bench::Plan make_plan(const Options &options) {
     if (!options.check)
       plan.live_mappings = {1, 1000};
   }
+  if (!options.observed.empty())
+    plan.rounds = 1500;
   if (options.rounds != 0)
     plan.rounds = plan.live_rounds = options.rounds;
   return plan;
@@ -86,9 +97,9 @@ void write_json(const std::string &path, const nlohmann::json &report) {
 
 /// Prints each floor and whether it is kept. Answers the exit status: 1 when one is missed, 3 when
 /// the machine was too busy to say.
-int check_floors(const bench::Plan &plan, const bench::Measurements &measurements) {
+int check_floors(const std::vector<bench::Floor> &floors) {
   bool any_missed = false, any_unclear = false;
-  for (const bench::Floor &floor : bench::floors(plan, measurements)) {
+  for (const bench::Floor &floor : floors) {
     const char *verdict = !floor.clear ? "unclear" : floor.kept() ? "kept" : "MISSED";
     fmt::print("{:<7}  {}: {:.2f} (at most {:.2f})\n", verdict, floor.promise, floor.measured,
                floor.at_most);
@@ -112,17 +123,22 @@ void require_what_floors_compare(const bench::Plan &plan) {
 
 int run(const Options &options) {
   const bench::Plan plan = make_plan(options);
-  if (options.check)
+  if (options.check && options.observed.empty())
     require_what_floors_compare(plan);
   const HugePageReserve huge_pages{plan.sizes.back() / huge_page};
   for (const Provider &provider : plan.providers)
     fmt::print("{}: {} ({})\n", provider.name, provider.container, provider.notes);
-  const bench::Measurements measurements = bench::run(plan);
+  const bench::Measurements measurements =
+      options.observed.empty() ? bench::run(plan)
+                               : bench::run_call_by_call(plan, topology::lone_edus(2)[1]);
   show_progress("");
   fmt::print("\n{}\n", bench::as_table(measurements, plan.providers));
   if (!options.json_file.empty())
     write_json(options.json_file, bench::as_json(measurements, plan.providers));
-  return options.check ? check_floors(plan, measurements) : 0;
+  if (!options.check)
+    return 0;
+  return check_floors(options.observed.empty() ? bench::floors(plan, measurements)
+                                               : bench::observing_floors(measurements));
 }
 
 } // namespace

@@ -6,6 +6,8 @@
 #include <fmt/format.h>
 #include <sys/utsname.h>
 
+#include "workloads.h"
+
 namespace bench {
 namespace {
 
@@ -28,9 +30,12 @@ std::vector<Comparison> comparisons(const std::vector<Provider> &providers) {
   for (const char *reference : {legacy::providers::type1, legacy::providers::kernel_compat})
     for (const Provider &provider : providers) {
       const bool backwards = provider.name == legacy::providers::type1;
-      if (has(reference) && provider.name != reference && !backwards)
+      if (has(reference) && provider.name != reference && !backwards &&
+          provider.name != observed_shim)
         all.push_back({provider.name, reference});
     }
+  if (has(observed_shim) && has(legacy::providers::shim))
+    all.push_back({observed_shim, legacy::providers::shim});
   return all;
 }
 

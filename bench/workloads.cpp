@@ -117,6 +117,19 @@ void measure_with_live_mappings(const Plan &plan, Measurements &into) {
   });
 }
 
+/// One round of small calls.
+void measure_small_calls(const std::string &provider, const Container &container,
+                         const std::vector<std::pair<MemoryKind, const void *>> &memories,
+                         Measurements &into) {
+  const auto start = Clock::now();
+  container.api_version().or_throw("VFIO_GET_API_VERSION");
+  into.of("API_VERSION", provider).add(Microseconds{Clock::now() - start}.count());
+  for (const auto &[kind, memory] : memories) {
+    into.of(map_name(kind, page), provider).add(timed_map(container, measured_iova, memory, page));
+    into.of(unmap_name(kind, page), provider).add(timed_unmap(container, measured_iova, page));
+  }
+}
+
 } // namespace
 
 std::string map_name(MemoryKind kind, Bytes size) {
@@ -147,6 +160,25 @@ Measurements run(const Plan &plan) {
   if (!plan.live_mappings.empty()) {
     plan.progress(fmt::format("up to {} live mappings", plan.live_mappings.back()));
     measure_with_live_mappings(plan, measurements);
+  }
+  return measurements;
+}
+
+Measurements run_call_by_call(const Plan &plan, const PciDevice &second_device) {
+  const Memory anonymous = Memory::allocate(MemoryKind::Anonymous, page);
+  const Memory memfd = Memory::allocate(MemoryKind::MemfdShared, page);
+  const std::vector<std::pair<MemoryKind, const void *>> memories{
+      {MemoryKind::Anonymous, anonymous.data()}, {MemoryKind::MemfdShared, memfd.data()}};
+  const Provider &first = plan.providers.at(0), &second = plan.providers.at(1);
+  const Client one{first, plan.device}, other{second, second_device};
+  Measurements measurements;
+  for (unsigned round = 0; round < plan.rounds; ++round) {
+    const bool first_leads = round % 2 == 0;
+    if (first_leads)
+      measure_small_calls(first.name, one.container, memories, measurements);
+    measure_small_calls(second.name, other.container, memories, measurements);
+    if (!first_leads)
+      measure_small_calls(first.name, one.container, memories, measurements);
   }
   return measurements;
 }

@@ -13,6 +13,9 @@
 
 namespace bench {
 
+/// The name of the shim's second daemon, which records and is watched while it is measured.
+inline constexpr const char *observed_shim = "observed";
+
 /// What to measure, and how long.
 struct Plan {
   std::vector<legacy::Provider> providers;
@@ -39,5 +42,9 @@ std::string live_unmap_name(legacy::MemoryKind kind, unsigned live);
 /// memory and the same device, so that what disturbs the machine disturbs all alike.
 /// Throws std::system_error when a call fails.
 Measurements run(const Plan &plan);
+
+/// Measures small calls on the two providers of `plan` at once, call by call in turns, each on a
+/// device of its own: so small a difference would drown in what happens between longer turns.
+Measurements run_call_by_call(const Plan &plan, const legacy::PciDevice &second_device);
 
 } // namespace bench
