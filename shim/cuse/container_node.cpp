@@ -1,7 +1,6 @@
 #include "cuse/container_node.hpp"
 
 #include "client/calling_thread.hpp"
-#include "cuse/call_queue.hpp"
 #include "observe/observed_call.hpp"
 
 #include "vfio_shim/call_witness.hpp"
@@ -18,21 +17,6 @@ namespace {
 constexpr unsigned int identify_command = _IO('S', 0xf0);
 
 } // namespace
-
-struct ContainerNode::OpenContainer {
-  OpenContainer(std::shared_ptr<Container> which, std::shared_ptr<observe::ObservedFile> file,
-                client::AbandonedDescriptors &abandoned)
-      : container(std::move(which)), observed(std::move(file)), residents(abandoned) {}
-
-  std::shared_ptr<Container> container;
-  std::shared_ptr<observe::ObservedFile> observed;
-  client::ResidentDescriptors residents;
-  CallQueue queue;
-};
-
-ContainerNode::Handle &ContainerNode::handle_of(const fuse_file_info &file) {
-  return *reinterpret_cast<Handle *>(file.fh);
-}
 
 Result<std::shared_ptr<ContainerNode>>
 ContainerNode::create(WorkerPool &pool, const std::string &name, const NodePermissions &permissions,
@@ -62,22 +46,18 @@ void ContainerNode::open(fuse_req_t request, fuse_file_info &file) {
   observed.begins();
   auto opened = std::make_shared<OpenContainer>(std::make_shared<Container>(options_, client),
                                                 known_as, abandoned_);
-  auto handle = std::make_unique<Handle>(std::move(opened));
-  file.fh = reinterpret_cast<std::uint64_t>(handle.get());
-  // If the client was killed while it opened, the kernel will not release what it never got.
   ++open_files_;
-  if (fuse_reply_open(request, &file) == 0)
-    (void)handle.release();
-  else
+  if (!OpenContainer::give(std::move(opened), request, file))
     --open_files_;
   observed.answered(0, 0);
 }
 
 void ContainerNode::release(fuse_req_t request, fuse_file_info &file) {
-  observe::ObservedCall observed(observer_, observe::trace::Kind::close, handle_of(file)->observed,
+  observe::ObservedCall observed(observer_, observe::trace::Kind::close,
+                                 OpenContainer::of(file)->observed,
                                  Tid{fuse_req_ctx(request)->pid});
   observed.begins();
-  delete &handle_of(file);
+  OpenContainer::forget(file);
   --open_files_;
   fuse_reply_err(request, 0);
   observed.answered(0, 0);
@@ -85,21 +65,13 @@ void ContainerNode::release(fuse_req_t request, fuse_file_info &file) {
 
 void ContainerNode::ioctl(fuse_req_t request, fuse_file_info &file, unsigned int command,
                           std::uint64_t argument, bool /*compat*/) {
-  const Handle opened = handle_of(file);
-  if (command == identify_command && answer_identify(argument, opened)) {
+  if (command == identify_command && answer_identify(argument, OpenContainer::of(file))) {
     fuse_reply_ioctl(request, 0, nullptr, 0);
     return;
   }
-  opened->queue.submit(
-      std::make_unique<Call>(
-          request, command, argument, opened->residents,
-          client::Surroundings{.find_container = {}, .device_memory = device_memory_}, observer_,
-          opened->observed),
-      [container = opened->container.get()](Call &call) {
-        call.serve(Container::call_name(call.command()), [container](Call &served) {
-          return container->call(served.client(), served.command(), served.argument());
-        });
-      });
+  OpenContainer::serve(file, request, command, argument,
+                       client::Surroundings{.find_container = {}, .device_memory = device_memory_},
+                       observer_);
 }
 
 std::shared_ptr<Container> ContainerNode::find(const Fd &file) {
@@ -123,7 +95,7 @@ std::shared_ptr<Container> ContainerNode::find(const Fd &file) {
   if (!found)
     return nullptr;
   CallWitness::current().recognised_file(found->observed->number());
-  return found->container;
+  return found->served;
 }
 
 bool ContainerNode::answer_identify(std::uint64_t token, const Handle &opened) {

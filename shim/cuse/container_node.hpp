@@ -3,8 +3,8 @@
 #pragma once
 
 #include "backend/device_memory.hpp"
-#include "client/resident_descriptors.hpp"
 #include "cuse/node.hpp"
+#include "cuse/open_file.hpp"
 #include "observe/observer.hpp"
 
 #include "vfio_shim/container.hpp"
@@ -42,14 +42,13 @@ public:
              bool compat) override;
 
 private:
-  struct OpenContainer;
-  using Handle = std::shared_ptr<OpenContainer>;
+  using OpenContainer = OpenFile<Container>;
+  using Handle = OpenContainer::Handle;
 
   ContainerNode(WorkerPool &pool, const std::string &name, client::AbandonedDescriptors &abandoned,
                 ContainerOptions options, std::shared_ptr<DeviceMemory> device_memory,
                 observe::Observer &observer);
 
-  static Handle &handle_of(const fuse_file_info &file);
   bool answer_identify(std::uint64_t token, const Handle &opened);
 
   client::AbandonedDescriptors &abandoned_;

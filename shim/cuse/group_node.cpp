@@ -1,28 +1,13 @@
 #include "cuse/group_node.hpp"
 
-#include "cuse/call_queue.hpp"
+#include "cuse/open_file.hpp"
 #include "observe/observed_call.hpp"
 
 namespace vfio_shim::cuse {
 
 namespace {
 
-struct OpenGroup {
-  OpenGroup(std::shared_ptr<Group> which, std::shared_ptr<observe::ObservedFile> file,
-            client::AbandonedDescriptors &abandoned)
-      : group(std::move(which)), observed(std::move(file)), residents(abandoned) {}
-
-  std::shared_ptr<Group> group;
-  std::shared_ptr<observe::ObservedFile> observed;
-  client::ResidentDescriptors residents;
-  CallQueue queue;
-};
-
-using Handle = std::shared_ptr<OpenGroup>;
-
-Handle &handle_of(const fuse_file_info &file) {
-  return *reinterpret_cast<Handle *>(file.fh);
-}
+using OpenGroup = OpenFile<Group>;
 
 } // namespace
 
@@ -84,22 +69,18 @@ void GroupNode::open(fuse_req_t request, fuse_file_info &file) {
   }
   auto opened = std::make_shared<OpenGroup>(
       std::make_shared<Group>(id_, topology::Roots{}, ledger_, client), known_as, abandoned_);
-  auto handle = std::make_unique<Handle>(opened);
-  file.fh = reinterpret_cast<std::uint64_t>(handle.get());
-  // If the client was killed while it opened, the kernel will not release what it never got.
-  if (fuse_reply_open(request, &file) != 0)
-    return;
-  (void)handle.release();
-  opened_ = opened->group;
-  released_ = false;
+  if (OpenGroup::give(opened, request, file)) {
+    opened_ = opened->served;
+    released_ = false;
+  }
   observed.answered(0, 0);
 }
 
 void GroupNode::release(fuse_req_t request, fuse_file_info &file) {
-  observe::ObservedCall observed(observer_, observe::trace::Kind::close, handle_of(file)->observed,
-                                 Tid{fuse_req_ctx(request)->pid});
+  observe::ObservedCall observed(observer_, observe::trace::Kind::close,
+                                 OpenGroup::of(file)->observed, Tid{fuse_req_ctx(request)->pid});
   observed.begins();
-  delete &handle_of(file);
+  OpenGroup::forget(file);
   const std::scoped_lock lock(mutex_);
   released_ = true;
   // The client's close() waits for the answer, so that the group is free when it returns. But if
@@ -116,17 +97,9 @@ void GroupNode::release(fuse_req_t request, fuse_file_info &file) {
 
 void GroupNode::ioctl(fuse_req_t request, fuse_file_info &file, unsigned int command,
                       std::uint64_t argument, bool /*compat*/) {
-  const Handle opened = handle_of(file);
-  opened->queue.submit(
-      std::make_unique<Call>(
-          request, command, argument, opened->residents,
-          client::Surroundings{.find_container = find_container_, .device_memory = nullptr},
-          observer_, opened->observed),
-      [group = opened->group.get()](Call &call) {
-        call.serve(Group::call_name(call.command()), [group](Call &served) {
-          return group->call(served.client(), served.command(), served.argument());
-        });
-      });
+  OpenGroup::serve(
+      file, request, command, argument,
+      client::Surroundings{.find_container = find_container_, .device_memory = nullptr}, observer_);
 }
 
 bool GroupNode::end_if_abandoned() {
