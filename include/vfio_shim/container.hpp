@@ -24,12 +24,15 @@ namespace type1 {
 struct AddressSpaceState;
 }
 
+/// type1's dma_entry_limit, unless it is told otherwise.
+inline constexpr std::uint32_t default_mapping_limit = 65535;
+
 /// What a container needs from the program that creates it.
 struct ContainerOptions {
   BackendFactory make_backend;
   Ledger *ledger = nullptr; ///< Outlives the container. nullptr: nothing is recorded.
-  /// Mappings per container; type1's dma_entry_limit.
-  std::uint32_t mapping_limit = 65535;
+  /// Mappings per container.
+  std::uint32_t mapping_limit = default_mapping_limit;
   /// All that may be mapped, and all of it: a group that cannot use it as a whole is not attached.
   std::optional<IovaRange> iova_window{};
 };

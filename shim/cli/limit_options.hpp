@@ -2,6 +2,7 @@
 /// The options --mapping-limit and --iova-window.
 #pragma once
 
+#include "vfio_shim/container.hpp"
 #include "vfio_shim/result.hpp"
 #include "vfio_shim/units.hpp"
 
@@ -14,7 +15,7 @@ namespace vfio_shim::cli {
 
 /// What containers are limited to.
 struct Limits {
-  std::uint32_t mappings = 65535; ///< Of one container.
+  std::uint32_t mappings = default_mapping_limit; ///< Of one container.
   std::optional<IovaRange> iova_window;
   bool given = false; ///< Asked for, rather than the defaults.
 };
