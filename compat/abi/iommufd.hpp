@@ -136,7 +136,7 @@ inline constexpr std::uint32_t hwpt_alloc_nest_parent = 1U << 0;
 /// The domain can tell which pages devices have written to. Linux 6.7.
 inline constexpr std::uint32_t hwpt_alloc_dirty_tracking = 1U << 1;
 
-/// Makes an IOMMU domain that carries an IOAS's mappings, for devices like dev_id. Linux 6.7.
+/// Makes an IOMMU domain that carries an IOAS's mappings, for devices like dev_id. Linux 6.6.
 struct IommuHwptAlloc {
   std::uint32_t size = sizeof(IommuHwptAlloc);
   std::uint32_t flags = 0;
