@@ -1,5 +1,7 @@
 #include "client/borrowed_thread.hpp"
 
+#include "client/brief_watch.hpp"
+#include "client/periodic_interrupt.hpp"
 #include "client/thread_state.hpp"
 
 #include "vfio_shim/process_memory.hpp"
@@ -29,6 +31,8 @@ constexpr int most_stops_per_step = 64;
 /// resets its handler.
 constexpr std::uint64_t all_but_sigtrap = ~(std::uint64_t{1} << (SIGTRAP - 1));
 
+// ptrace belongs to a thread, so what is left of it does too.
+// NOLINTNEXTLINE(cppcoreguidelines-avoid-non-const-global-variables)
 thread_local bool traces_a_dead_client = false;
 
 long trace(int request, Tid thread, std::uint64_t address, const void *data) {
@@ -136,23 +140,24 @@ Result<long> BorrowedThread::system_call(long number, std::array<std::uint64_t, 
   registers.r9 = arguments[5];
   if (trace(PTRACE_SETREGS, thread_, 0, &registers) != 0)
     return lost("PTRACE_SETREGS");
-  VFIO_SHIM_TRY(step_over_system_call());
-  if (trace(PTRACE_GETREGS, thread_, 0, &registers) != 0)
-    return lost("PTRACE_GETREGS");
-  const long result = static_cast<long>(registers.rax);
+  const auto after = step_over_system_call();
+  if (!after)
+    return pass_on(after);
+  const long result = static_cast<long>(after->rax);
   if (result < 0 && result >= -highest_errno)
     return fail(static_cast<int>(-result), fmt::format("borrowed system call {}", number));
   return result;
 }
 
 /// The thread stands before its syscall instruction; afterwards it stands behind it.
-Result<void> BorrowedThread::step_over_system_call() {
+/// @return Its registers there.
+Result<user_regs_struct> BorrowedThread::step_over_system_call() {
   // A single step costs one stop, but the kernel reports it by forcing SIGTRAP, and forcing an
   // ignored signal resets its disposition. Clients that ignore SIGTRAP take the longer way.
   return can_be_trapped_ ? step_by_trap() : step_by_system_call_stops();
 }
 
-Result<void> BorrowedThread::step_by_trap() {
+Result<user_regs_struct> BorrowedThread::step_by_trap() {
   // A few stops more than one are possible (SIGSTOP, a foreign SIGTRAP). Many mean that a sibling
   // thread has overwritten the instruction to keep us busy.
   for (int stops = 0; stops < most_stops_per_step; ++stops) {
@@ -167,22 +172,20 @@ Result<void> BorrowedThread::step_by_trap() {
       std::memcpy(trap_info_.data(), &info, sizeof(info));
       trap_pending_ = true;
     }
-    const auto address = instruction_pointer();
-    if (!address)
-      return pass_on(address);
-    if (*address == registers_.rip)
-      return {};
+    auto now = current_registers();
+    if (!now || now->rip == registers_.rip)
+      return now;
   }
   return fail(EFAULT, "the client has changed the code that it calls us from");
 }
 
-Result<void> BorrowedThread::step_by_system_call_stops() {
+Result<user_regs_struct> BorrowedThread::step_by_system_call_stops() {
   for (int stops = 0; stops < 2;) { // On its way in, and on its way out.
     VFIO_SHIM_TRY(resume(PTRACE_SYSCALL));
     if (is_system_call_stop(stop_status_))
       ++stops;
   }
-  return {};
+  return current_registers();
 }
 
 /// Lets the thread run until its next stop. A signal that stopped it is SIGSTOP, which cannot be
@@ -196,11 +199,11 @@ Result<void> BorrowedThread::resume(int request) {
   return wait_for_stop();
 }
 
-Result<std::uint64_t> BorrowedThread::instruction_pointer() {
+Result<user_regs_struct> BorrowedThread::current_registers() {
   user_regs_struct registers{};
   if (trace(PTRACE_GETREGS, thread_, 0, &registers) != 0)
     return lost("PTRACE_GETREGS");
-  return registers.rip;
+  return registers;
 }
 
 Result<ClientAddr> BorrowedThread::scratch() {
@@ -252,9 +255,22 @@ void BorrowedThread::give_back(long ioctl_result) {
   alive_ = false;
 }
 
+/// As waitpid(): it may be interrupted, and then wants to be called again.
+pid_t BorrowedThread::await_change() {
+  pid_t waited = 0;
+  for (BriefWatch watch; waited == 0 && watch.goes_on();)
+    waited = ::waitpid(thread_.value, &stop_status_, __WALL | WNOHANG);
+  if (waited != 0)
+    return waited;
+  // A client that is killed while it is stopped stops once more, to exit. If it gets there just
+  // before we resume it, we resume it from that, and nothing tells: hence a look now and then.
+  const PeriodicInterrupt look_again;
+  return ::waitpid(thread_.value, &stop_status_, __WALL);
+}
+
 Result<void> BorrowedThread::wait_for_stop() {
   for (;;) {
-    const pid_t waited = ::waitpid(thread_.value, &stop_status_, __WALL);
+    const pid_t waited = await_change();
     if (waited == thread_.value && WIFSTOPPED(stop_status_) && !is_exit_stop(stop_status_))
       return {};
     if (waited == thread_.value && WIFSTOPPED(stop_status_))

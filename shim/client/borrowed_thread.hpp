@@ -2,8 +2,6 @@
 /// Running system calls in a thread of another process.
 #pragma once
 
-#include "client/periodic_interrupt.hpp"
-
 #include "vfio_shim/result.hpp"
 #include "vfio_shim/units.hpp"
 
@@ -68,20 +66,18 @@ public:
 private:
   explicit BorrowedThread(Tid thread) : thread_(thread) {}
 
+  pid_t await_change();
   Result<void> wait_for_stop();
-  Result<void> step_over_system_call();
-  Result<void> step_by_trap();
-  Result<void> step_by_system_call_stops();
+  Result<user_regs_struct> step_over_system_call();
+  Result<user_regs_struct> step_by_trap();
+  Result<user_regs_struct> step_by_system_call_stops();
   Result<void> resume(int request);
-  Result<std::uint64_t> instruction_pointer();
+  Result<user_regs_struct> current_registers();
   Result<void> save_state();
   void restore_scratch();
   tl::unexpected<Error> lost(const char *where);
 
   Tid thread_;
-  // A client that is killed while it is stopped stops once more, to exit. If it gets there just
-  // before we resume it, we resume it from that, and nothing tells: hence a look now and then.
-  PeriodicInterrupt look_again_;
   bool alive_ = true;
   bool can_be_trapped_ = true; ///< SIGTRAP may be forced on it.
   int stop_status_ = 0;
