@@ -3,6 +3,7 @@
 #include "abi/vfio.hpp"
 
 #include <algorithm>
+#include <ranges>
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -78,8 +79,8 @@ std::shared_ptr<const ExportedBars> DeviceMemory::add(const Fd &cdev) {
 Result<Fd> DeviceMemory::find(const FileIdentity &file, std::uint32_t index) {
   const std::scoped_lock lock(mutex_);
   // The latest is the one that can be open: a cdev is bound only once.
-  for (auto entry = exported_.rbegin(); entry != exported_.rend(); ++entry) {
-    const auto bars = entry->lock();
+  for (const auto &exported : std::views::reverse(exported_)) {
+    const auto bars = exported.lock();
     if (!bars || bars->of() != file)
       continue;
     auto found = bars->bar(index);

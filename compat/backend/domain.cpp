@@ -61,10 +61,12 @@ Result<void> track_dirty(const Domains &domains, bool on) {
   for (const auto &domain : domains) {
     if (!domain->can_track_dirty())
       continue;
-    const auto done = domain->track_dirty(on);
-    if (!done && on)
+    auto done = domain->track_dirty(on);
+    if (done)
+      continue;
+    if (on)
       (void)track_dirty(domains, false); // The error that counts is the first.
-    VFIO_SHIM_TRY(done);
+    return done;
   }
   return {};
 }

@@ -185,7 +185,7 @@ Result<void> IommufdBackend::map(Client &client, const MapRequest &request) {
     return pass_on(parts);
   for (const MemoryPart &part : *parts) {
     const Bytes before = part.start - request.vaddr;
-    const auto mapped = map_part(client, request.iova + before, part, request.access);
+    auto mapped = map_part(client, request.iova + before, part, request.access);
     if (!mapped) {
       // A client that died may have mapped this part as well: its outcome is not known.
       const Bytes done = mapped.error().code == ESRCH ? request.size : before;
@@ -206,7 +206,7 @@ Result<void> IommufdBackend::map_part(Client &client, Iova iova, const MemoryPar
                               .start = part.by_file.offset.value,
                               .length = part.size.value,
                               .iova = iova.value};
-    const auto mapped = run_ioctl(iommufd_, abi::iommu_ioas_map_file, &map, "IOMMU_IOAS_MAP_FILE");
+    auto mapped = run_ioctl(iommufd_, abi::iommu_ioas_map_file, &map, "IOMMU_IOAS_MAP_FILE");
     // Device memory that the device does not answer to: its decoding is off.
     if (!mapped && mapped.error().code == ENODEV)
       return fail(EFAULT, mapped.error().where);
@@ -217,7 +217,7 @@ Result<void> IommufdBackend::map_part(Client &client, Iova iova, const MemoryPar
                               .user_va = part.start.value,
                               .length = part.size.value,
                               .iova = iova.value};
-  const auto mapped =
+  auto mapped =
       client.ioctl_in_client(iommufd_, abi::iommu_ioas_map, std::as_bytes(std::span(&map, 1)));
   // The addresses do not wrap, type1 has seen to that: there is no such memory.
   if (!mapped && mapped.error().code == EOVERFLOW)
@@ -231,7 +231,7 @@ Result<void> IommufdBackend::unmap(IovaRange range) {
                             .iova = range.first.value,
                             .length =
                                 everything ? UINT64_MAX : range.last.value - range.first.value + 1};
-  const auto done = run_ioctl(iommufd_, abi::iommu_ioas_unmap, &unmap, "IOMMU_IOAS_UNMAP");
+  auto done = run_ioctl(iommufd_, abi::iommu_ioas_unmap, &unmap, "IOMMU_IOAS_UNMAP");
   if (!done && done.error().code == ENOENT && unmap.length != 0)
     return {}; // Nothing was there: to type1's clients that is a success.
   return done;
@@ -307,7 +307,7 @@ Result<void> IommufdBackend::bind(BoundDevice &device) {
     return fail_errno(device.device.cdev);
   abi::DeviceBindIommufd bind{
       .argsz = sizeof(bind), .flags = 0, .iommufd = iommufd_.get(), .out_devid = 0};
-  const auto bound = run_ioctl(cdev, abi::device_bind_iommufd, &bind, "VFIO_DEVICE_BIND_IOMMUFD");
+  auto bound = run_ioctl(cdev, abi::device_bind_iommufd, &bind, "VFIO_DEVICE_BIND_IOMMUFD");
   if (!bound) {
     // EINVAL: another process has this cdev bound, so it owns the group's DMA. Claiming a group
     // that is owned is EPERM.

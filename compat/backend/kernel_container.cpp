@@ -34,8 +34,10 @@ Result<std::vector<std::byte>> read_info(const Fd &container) {
 
 template <typename Struct>
 Struct read_at(std::span<const std::byte> bytes, std::size_t offset) {
+  // Clang initializes no struct with an array at its end.
+  // NOLINTNEXTLINE(cppcoreguidelines-pro-type-member-init)
   Struct object;
-  std::memset(&object, 0, sizeof(object)); // Clang initializes no struct with an array at its end.
+  std::memset(&object, 0, sizeof(object));
   if (offset + sizeof(object) <= bytes.size())
     std::memcpy(&object, bytes.data() + offset, sizeof(object));
   return object;

@@ -10,7 +10,7 @@ namespace vfio_shim::type1 {
 
 /// The state that the kernel's type1 driver keeps per container.
 struct AddressSpaceState {
-  Version version;
+  Version version{};
   AddressSpace space;
   MappingTable mappings;
   bool tracking_dirty = false; ///< Between VFIO_IOMMU_DIRTY_PAGES' START and STOP.

@@ -27,7 +27,7 @@ struct Argument {
   template <typename Struct>
   Struct as() const {
     static_assert(sizeof(Struct) <= sizeof(bytes));
-    Struct copy;
+    Struct copy{};
     std::memcpy(&copy, bytes.data(), sizeof(copy));
     return copy;
   }
@@ -43,11 +43,11 @@ enum class ArgumentKind : std::uint8_t {
 /// One ioctl that objects of type @p Target answer.
 template <typename Target>
 struct Operation {
-  unsigned int command;
+  unsigned int command = 0;
   std::string_view name;
-  ArgumentKind kind;
-  std::size_t minimum; ///< Bytes of the argument to read; the least argsz of a sized struct.
-  Result<long> (*handle)(Target &, Client &, const Argument &);
+  ArgumentKind kind = ArgumentKind::value;
+  std::size_t minimum = 0; ///< Bytes of the argument to read; the least argsz of a sized struct.
+  Result<long> (*handle)(Target &, Client &, const Argument &) = nullptr;
 };
 
 /// Reads the first @p minimum bytes of an ioctl's argument, and checks them as far as @p kind says.
@@ -87,7 +87,7 @@ const Operation<Target> *find_operation(const std::array<Operation<Target>, coun
 /// Reads a struct from the client.
 template <typename Struct>
 Result<Struct> read_struct(Client &client, ClientAddr from) {
-  Struct object;
+  Struct object{};
   VFIO_SHIM_TRY(client.read(from, std::as_writable_bytes(std::span(&object, 1))));
   return object;
 }
