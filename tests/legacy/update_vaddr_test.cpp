@@ -2,7 +2,12 @@
 // program can exec, or hand its device to another one, while DMA goes on.
 
 #include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <string>
+#include <vector>
 
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -24,6 +29,22 @@ TEST_P(UpdateVaddrOffer, Invalidates) {
             expected(Behaviour::UpdateVaddr, unmaps(page)));
   EXPECT_EQ(container().update_vaddr(some_iova, memory.data(), page),
             expected(Behaviour::UpdateVaddr, succeeds));
+}
+
+/// Replaces this program by legacy_heir, which inherits these files. Returns only if that failed.
+void become_heir(const Fd &container, const Fd &device, const Fd &memory, Iova iova) {
+  std::vector<std::string> words{std::filesystem::read_symlink("/proc/self/exe").parent_path() /
+                                 "legacy_heir"};
+  for (const Fd *file : {&container, &device, &memory}) {
+    ::fcntl(file->number(), F_SETFD, 0);
+    words.push_back(std::to_string(file->number()));
+  }
+  words.push_back(std::to_string(iova.address));
+  std::vector<char *> arguments;
+  for (std::string &word : words)
+    arguments.push_back(word.data());
+  arguments.push_back(nullptr);
+  ::execv(arguments.front(), arguments.data());
 }
 
 class UpdateVaddrSuite : public AttachedSuite {
@@ -163,6 +184,19 @@ TEST_P(UpdateVaddr, AnotherProcessTakesOver) {
     expect_dma_reaches(childs);
   });
   EXPECT_EQ(container().unmap_all(), unmaps(memory_.size()));
+}
+
+TEST_P(UpdateVaddr, TheProgramExecs) {
+  edu();
+  const Iova iova = some_iova + 1_MiB;
+  run_in_child([&] {
+    const Memory mine = again();
+    ASSERT_EQ(container().map(iova, mine), succeeds);
+    ASSERT_EQ(container().invalidate_vaddr(iova, mine.size()), unmaps(mine.size()));
+    become_heir(container().fd(), client().device.fd(), mine.file(), iova);
+    FAIL() << "exec: " << std::strerror(errno);
+  });
+  EXPECT_EQ(container().unmap_all(), unmaps(memory_.size())) << "the heir has unmapped its own";
 }
 
 } // namespace

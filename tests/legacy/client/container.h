@@ -73,6 +73,8 @@ class Container {
 public:
   /// Opens the provider's container node. Throws std::system_error.
   explicit Container(const Provider &provider);
+  /// Takes over an open file of the container node, from another process or another program.
+  explicit Container(Fd fd) : fd_{std::move(fd)} {}
 
   const Fd &fd() const { return fd_; }
   void close() { fd_.close(); }
