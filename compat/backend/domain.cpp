@@ -1,6 +1,7 @@
 #include "backend/domain.hpp"
 
 #include "abi/iommufd.hpp"
+#include "backend/ioas.hpp"
 #include "backend/ioctl.hpp"
 
 #include <algorithm>
@@ -18,12 +19,6 @@ bool iommu_tracks_dirty(const Fd &iommufd, std::uint32_t devid) {
 }
 
 } // namespace
-
-void destroy_object(const Fd &iommufd, std::uint32_t id) {
-  // EBUSY: a device of a group that was told to leave is still open at its client.
-  abi::IommuDestroy destroy{.id = id};
-  (void)run_ioctl(iommufd, abi::iommu_destroy, &destroy, "IOMMU_DESTROY");
-}
 
 Result<std::unique_ptr<Domain>> Domain::make(const Fd &iommufd, std::uint32_t ioas_id,
                                              std::uint32_t devid) {

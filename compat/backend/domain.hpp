@@ -14,9 +14,6 @@
 
 namespace vfio_shim {
 
-/// Destroys an object of an iommufd unless something uses it; then it goes with the iommufd.
-void destroy_object(const Fd &iommufd, std::uint32_t id);
-
 /// Owns an HWPT that carries an IOAS's mappings. If the IOMMU can note which pages devices write
 /// to, the HWPT is made for it: that cannot be changed later.
 class Domain {

@@ -2,8 +2,10 @@
 /// The backend on iommufd: one IOAS on an iommufd of its own, devices through their cdevs.
 #pragma once
 
+#include "backend/bound_device.hpp"
 #include "backend/device_memory.hpp"
 #include "backend/domain.hpp"
+#include "backend/ioas.hpp"
 
 #include "vfio_shim/backend.hpp"
 
@@ -56,22 +58,6 @@ public:
   std::vector<std::string> open_devices(GroupId group) override;
 
 private:
-  struct BoundDevice {
-    explicit BoundDevice(topology::Device which) : device(std::move(which)) {}
-
-    /// Somebody has closed it.
-    void forget() {
-      bound = attached = false;
-      bars.reset();
-    }
-
-    topology::Device device;
-    std::uint32_t devid = 0; ///< Its object in the iommufd; meaningful while bound.
-    bool bound = false;      ///< As far as we know: still_bound() asks the kernel.
-    bool attached = false;
-    Fd anchor;                                ///< Owned until the client has it.
-    std::shared_ptr<const ExportedBars> bars; ///< Of the file that the client has.
-  };
   using Devices = std::vector<BoundDevice>;
 
   struct ClaimedGroup {
@@ -79,23 +65,21 @@ private:
     Devices devices;                ///< Gone before the domain.
   };
 
-  IommufdBackend(Fd iommufd, std::uint32_t ioas_id, std::shared_ptr<DeviceMemory> device_memory)
-      : iommufd_(std::move(iommufd)), ioas_id_(ioas_id), device_memory_(std::move(device_memory)) {}
+  IommufdBackend(Fd iommufd, std::shared_ptr<DeviceMemory> device_memory)
+      : iommufd_(std::move(iommufd)), device_memory_(std::move(device_memory)) {}
 
-  Result<void> bind(BoundDevice &device);
+  Result<void> make_ioas();
+  Result<void> bind(BoundDevice &device, const topology::Device &as_it_is_now);
   Result<void> attach(ClaimedGroup &group, BoundDevice &device);
   Result<void> explained(BoundDevice &device, Result<void> result);
   std::optional<IovaRange> hole_in_window(BoundDevice &device);
   Result<std::shared_ptr<Domain>> make_domain(const BoundDevice &device);
   Domains domains() const;
-  bool still_bound(BoundDevice &device);
   Result<void> ensure_anchor(Devices &devices);
-  Result<void> map_part(Client &client, Iova iova, const MemoryPart &part, Access access);
-  void forget_object(std::uint32_t devid);
   BoundDevice *find(GroupId group, std::string_view name);
 
   Fd iommufd_;
-  std::uint32_t ioas_id_;
+  std::unique_ptr<Ioas> ioas_;
   std::shared_ptr<DeviceMemory> device_memory_;
   std::optional<IovaRange> window_;
   std::map<GroupId, ClaimedGroup> claimed_;

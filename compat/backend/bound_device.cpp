@@ -1,0 +1,75 @@
+#include "backend/bound_device.hpp"
+
+#include "abi/iommufd.hpp"
+#include "abi/vfio.hpp"
+#include "backend/ioctl.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+
+namespace vfio_shim {
+
+Result<void> BoundDevice::bind(const topology::Device &device, const Fd &iommufd) {
+  Fd cdev{::open(device.cdev.c_str(), O_RDWR | O_CLOEXEC)};
+  if (!cdev)
+    return fail_errno(device.cdev);
+  abi::DeviceBindIommufd bind{
+      .argsz = sizeof(bind), .flags = 0, .iommufd = iommufd.get(), .out_devid = 0};
+  auto bound = run_ioctl(cdev, abi::device_bind_iommufd, &bind, "VFIO_DEVICE_BIND_IOMMUFD");
+  if (!bound) {
+    // EINVAL: another process has this cdev bound, so it owns the group's DMA. Claiming a group
+    // that is owned is EPERM.
+    if (bound.error().code == EINVAL)
+      return fail(EPERM, fmt::format("device {} is open elsewhere", device.name));
+    return bound;
+  }
+  device_ = device;
+  devid_ = bind.out_devid;
+  bound_ = true;
+  attached_ = false;
+  file_ = std::move(cdev);
+  return {};
+}
+
+bool BoundDevice::still_bound(const Fd &iommufd) {
+  if (!bound_ || file_)
+    return bound_;
+  abi::IommuHwInfo info{.dev_id = devid_};
+  if (!run_ioctl(iommufd, abi::iommu_get_hw_info, &info, "IOMMU_GET_HW_INFO"))
+    forget();
+  return bound_;
+}
+
+void BoundDevice::forget() {
+  bound_ = attached_ = false;
+  bars_.reset();
+}
+
+Result<Fd> BoundDevice::copy_of_file() const {
+  Fd copy = file_.duplicate();
+  if (!copy)
+    return fail_errno("F_DUPFD_CLOEXEC");
+  return copy;
+}
+
+void BoundDevice::give_away(DeviceMemory *memory) {
+  if (memory != nullptr)
+    bars_ = memory->add(file_);
+  file_.reset();
+}
+
+Result<void> BoundDevice::attach(std::uint32_t page_table) {
+  abi::DeviceAttachIommufdPt attach{.argsz = sizeof(attach), .flags = 0, .pt_id = page_table};
+  auto attached =
+      run_ioctl(file_, abi::device_attach_iommufd_pt, &attach, "VFIO_DEVICE_ATTACH_IOMMUFD_PT");
+  attached_ = attached.has_value();
+  return attached;
+}
+
+void BoundDevice::detach() {
+  abi::DeviceDetachIommufdPt detach{.argsz = sizeof(detach), .flags = 0};
+  (void)run_ioctl(file_, abi::device_detach_iommufd_pt, &detach, "VFIO_DEVICE_DETACH_IOMMUFD_PT");
+  attached_ = false;
+}
+
+} // namespace vfio_shim

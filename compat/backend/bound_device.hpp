@@ -1,0 +1,59 @@
+/// @file
+/// A device's cdev, and its place in an iommufd.
+#pragma once
+
+#include "backend/device_memory.hpp"
+
+#include "vfio_shim/fd.hpp"
+#include "vfio_shim/result.hpp"
+#include "vfio_shim/topology.hpp"
+
+#include <cstdint>
+#include <memory>
+
+namespace vfio_shim {
+
+/// A device of a claimed group: not open, or bound to the iommufd with its file held here, or bound
+/// with its file given away. A file that was given away is closed without our being told.
+class BoundDevice {
+public:
+  explicit BoundDevice(topology::Device device) : device_(std::move(device)) {}
+
+  const topology::Device &device() const { return device_; }
+
+  /// Opens the cdev of @p device, which is this one as it is there now, and binds it.
+  /// @return EPERM: another process has it bound. The errno of open().
+  Result<void> bind(const topology::Device &device, const Fd &iommufd);
+
+  /// Whether it is bound, as far as we know.
+  bool bound() const { return bound_; }
+  /// The same, asking the kernel.
+  bool still_bound(const Fd &iommufd);
+  /// Somebody has closed its file.
+  void forget();
+
+  /// Whether its file is held here.
+  bool held() const { return static_cast<bool>(file_); }
+  Result<Fd> copy_of_file() const;
+  /// Lets go of the file, which somebody else holds by now. Its BARs stay known to @p memory, if
+  /// there is one, until the file is closed.
+  void give_away(DeviceMemory *memory);
+
+  /// Attaches it to an IOAS or a domain. Its file must be held.
+  Result<void> attach(std::uint32_t page_table);
+  void detach();
+  bool attached() const { return attached_; }
+
+  /// Its object in the iommufd. Meaningful while it is bound.
+  std::uint32_t devid() const { return devid_; }
+
+private:
+  topology::Device device_;
+  std::uint32_t devid_ = 0;
+  bool bound_ = false;
+  bool attached_ = false;
+  Fd file_;
+  std::shared_ptr<const ExportedBars> bars_; ///< Of the file that was given away.
+};
+
+} // namespace vfio_shim

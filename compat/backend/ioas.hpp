@@ -1,0 +1,55 @@
+/// @file
+/// An address space on iommufd, before any device.
+#pragma once
+
+#include "vfio_shim/client.hpp"
+#include "vfio_shim/fd.hpp"
+#include "vfio_shim/result.hpp"
+#include "vfio_shim/units.hpp"
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+namespace vfio_shim {
+
+/// Destroys an object of an iommufd unless something uses it; then it goes with the iommufd.
+void destroy_object(const Fd &iommufd, std::uint32_t id);
+
+/// Owns an IOAS: what is mapped, whoever may reach it.
+class Ioas {
+public:
+  /// @param iommufd Outlives the IOAS.
+  static Result<std::unique_ptr<Ioas>> make(const Fd &iommufd);
+
+  Ioas(const Ioas &) = delete;
+  Ioas &operator=(const Ioas &) = delete;
+  ~Ioas();
+
+  /// The object's id.
+  std::uint32_t id() const { return id_; }
+
+  /// From now on all of @p window stays usable: whatever cannot translate it, cannot attach.
+  Result<void> keep_usable(IovaRange window);
+
+  /// What can be mapped, with what is attached now. Ordered and disjoint.
+  Result<std::vector<IovaRange>> usable() const;
+
+  /// Maps memory of one kind: by its file, or by its addresses in the client, which is borrowed.
+  /// @return EFAULT: there is no such memory. As Client::ioctl_in_client() otherwise.
+  Result<void> map(Client &client, Iova iova, const MemoryPart &part, Access access);
+
+  /// Unmaps whatever lies in the range; no mapping may be cut by it.
+  Result<void> unmap(IovaRange range);
+
+private:
+  Ioas(const Fd &iommufd, std::uint32_t id) : iommufd_(iommufd), id_(id) {}
+
+  Result<void> map_file(Iova iova, const MemoryPart &part, Access access);
+  Result<void> map_addresses(Client &client, Iova iova, const MemoryPart &part, Access access);
+
+  const Fd &iommufd_;
+  std::uint32_t id_;
+};
+
+} // namespace vfio_shim
