@@ -65,7 +65,8 @@ void serve_until_told(cuse::Server &server, HotplugMonitor &hotplug, const Fd &s
       continue;
     if ((events[0].revents & POLLIN) != 0) {
       signalfd_siginfo signal{};
-      (void)!::read(signals.get(), &signal, sizeof(signal));
+      if (::read(signals.get(), &signal, sizeof(signal)) != sizeof(signal))
+        continue;
       if (signal.ssi_signo != SIGUSR1)
         return;
       end_when_idle = true;

@@ -16,7 +16,7 @@ using nlohmann::ordered_json;
 std::vector<Bytes> page_sizes_of(const AddressSpace &space) {
   std::vector<Bytes> sizes;
   for (std::uint64_t rest = space.page_sizes; rest != 0; rest &= rest - 1)
-    sizes.push_back(Bytes{std::uint64_t{1} << std::countr_zero(rest)});
+    sizes.emplace_back(std::uint64_t{1} << std::countr_zero(rest));
   return sizes;
 }
 

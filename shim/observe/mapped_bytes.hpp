@@ -17,8 +17,8 @@ namespace vfio_shim::observe {
 class MappedBytes {
 public:
   struct Change {
-    std::uint32_t container; ///< The number of its file.
-    Bytes bytes;             ///< Mapped from now on.
+    std::uint32_t container = 0; ///< The number of its file.
+    Bytes bytes;                 ///< Mapped from now on.
   };
 
   /// What @p record changes: nothing, or one container.

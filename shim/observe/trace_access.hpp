@@ -14,7 +14,7 @@ namespace vfio_shim::observe::trace {
 template <typename Struct>
 Struct argument_of(const Record &record) {
   static_assert(sizeof(Struct) <= most_bytes);
-  Struct argument;
+  Struct argument{};
   std::memcpy(&argument, record.before.data(), sizeof(argument));
   return argument;
 }
@@ -23,7 +23,7 @@ Struct argument_of(const Record &record) {
 template <typename Struct>
 Struct answer_of(const Record &record) {
   static_assert(sizeof(Struct) <= most_bytes);
-  Struct answer;
+  Struct answer{};
   std::memcpy(&answer, record.after.data(), sizeof(answer));
   return answer;
 }

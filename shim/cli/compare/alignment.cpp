@@ -157,7 +157,7 @@ void by_sequence(std::vector<const Record *> &records) {
 } // namespace
 
 std::string question_of(const Record &record) {
-  const std::string name = call_name(record);
+  std::string name = call_name(record);
   if (record.kind != observe::trace::Kind::call)
     return name;
   switch (record.command) {

@@ -42,7 +42,7 @@ svg .grid { stroke: #e2e2e2; } svg .median { stroke: #222; stroke-width: 1.5; } 
 )";
 
 std::string key(std::size_t turn, const std::string &name) {
-  return fmt::format("<span class=\"key\" style=\"background:{}\"></span>{}", colour_of(turn),
+  return fmt::format(R"(<span class="key" style="background:{}"></span>{})", colour_of(turn),
                      escaped(name));
 }
 

@@ -23,13 +23,13 @@ std::string svg(int height, const std::string &label, const std::string &content
 }
 
 std::string text(double x, double y, const char *anchor, const std::string &words) {
-  return fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"{}\">{}</text>", x, y, anchor,
+  return fmt::format(R"(<text x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>)", x, y, anchor,
                      escaped(words));
 }
 
 std::string vertical(double x, double top, double bottom, const char *kind) {
-  return fmt::format("<line class=\"{}\" x1=\"{:.1f}\" x2=\"{:.1f}\" y1=\"{:.1f}\" y2=\"{:.1f}\"/>",
-                     kind, x, x, top, bottom);
+  return fmt::format(R"(<line class="{}" x1="{:.1f}" x2="{:.1f}" y1="{:.1f}" y2="{:.1f}"/>)", kind,
+                     x, x, top, bottom);
 }
 
 /// A logarithmic axis of time that begins and ends with a power of ten.
@@ -70,7 +70,7 @@ std::string columns(const Series &series, const TimeAxis &axis, double bottom, d
     const auto bin = static_cast<std::size_t>(std::max(0.0, (axis.x(value) - left) / bin_width));
     ++counts[std::min(bin, bins - 1)];
   }
-  const double most = static_cast<double>(std::ranges::max(counts));
+  const auto most = static_cast<double>(std::ranges::max(counts));
   std::string drawn;
   for (std::size_t bin = 0; bin < bins; ++bin) {
     if (counts[bin] == 0)
@@ -168,8 +168,8 @@ std::string step_plot(const std::vector<StepLine> &lines) {
   std::string drawn;
   for (const std::uint64_t quarter : {0, 1, 2, 3, 4}) {
     const std::uint64_t bytes = ceiling / 4 * quarter;
-    drawn += fmt::format("<line class=\"grid\" x1=\"{}\" x2=\"{}\" y1=\"{:.1f}\" y2=\"{:.1f}\"/>",
-                         left, width - right, y(bytes), y(bytes));
+    drawn += fmt::format(R"(<line class="grid" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>)", left,
+                         width - right, y(bytes), y(bytes));
     drawn += text(left - 8, y(bytes) + 4, "end", human_bytes(Bytes{bytes}));
   }
   for (const std::uint64_t quarter : {0, 1, 2, 3, 4})
@@ -179,7 +179,7 @@ std::string step_plot(const std::vector<StepLine> &lines) {
     std::string path = fmt::format("M{:.1f} {:.1f}", x(0), y(0));
     for (const Step &step : line.steps)
       path += fmt::format("H{:.1f}V{:.1f}", x(step.at), y(step.value));
-    drawn += fmt::format("<path class=\"steps\" stroke=\"{}\" d=\"{}\"><title>{}</title></path>",
+    drawn += fmt::format(R"(<path class="steps" stroke="{}" d="{}"><title>{}</title></path>)",
                          line.colour, path, escaped(line.name));
   }
   return svg(static_cast<int>(bottom) + 24, "mapped bytes over time", drawn);

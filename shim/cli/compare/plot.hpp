@@ -35,6 +35,6 @@ struct StepLine {
 std::string step_plot(const std::vector<StepLine> &lines);
 
 /// Text for HTML and SVG: what means something there, escaped; what cannot be printed, as '?'.
-std::string escaped(const std::string &text);
+std::string escaped(const std::string &words);
 
 } // namespace vfio_shim::cli

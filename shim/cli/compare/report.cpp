@@ -39,7 +39,7 @@ Table operation_table(const Comparison &comparison) {
     for (std::size_t i = 0; i < comparison.backends.size(); ++i) {
       const Figures &figures = operation.figures[i];
       const bool called = figures.count != 0;
-      const auto if_called = [called](std::string text) {
+      const auto if_called = [called](const std::string &text) {
         return called ? text : std::string("-");
       };
       table.add_row({i == 0 ? operation.name : "", comparison.backends[i],

@@ -38,8 +38,9 @@ Struct load(const std::vector<std::byte> &bytes, std::size_t offset = 0) {
 
 /// An address where nothing can be read: for calls whose argument could not be read.
 std::uint64_t unreadable() {
-  static void *const page = ::mmap(nullptr, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  return reinterpret_cast<std::uint64_t>(page);
+  static const auto page = reinterpret_cast<std::uint64_t>(
+      ::mmap(nullptr, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  return page;
 }
 
 /// Where a struct's dirty bitmap is described, if it asks for one.
@@ -80,6 +81,7 @@ Result<std::vector<Reply>> Player::play() {
   began_ = std::chrono::steady_clock::now();
   {
     std::vector<std::jthread> running;
+    running.reserve(threads.size());
     for (const auto &[key, indices] : threads)
       running.emplace_back([this, &indices = indices] { play_thread(indices); });
   }
@@ -117,7 +119,7 @@ Result<void> Player::prepare(const Record &record) {
   if (record.of_group != 0 && record.error == 0 &&
       (record.kind == trace::Kind::close || record.command == VFIO_GROUP_UNSET_CONTAINER))
     devices_.erase(record.file);
-  const auto provided = memory_.provide(record);
+  auto provided = memory_.provide(record);
   if (!provided)
     failure_ = provided.error();
   return provided;

@@ -33,7 +33,7 @@ public:
 
   /// Puts the memory there that a recorded VFIO_IOMMU_MAP_DMA is about.
   /// @return An error with a line for people: no huge pages, for example.
-  Result<void> provide(const observe::trace::Record &map);
+  Result<void> provide(const observe::trace::Record &record);
 
   /// The address here for what was @p address in the recorded process; the same if nothing is known
   /// of it.
