@@ -145,7 +145,7 @@ Result<void> report_dirty(Backend &backend, Client &client,
   for (std::uint64_t done = 0; done < mapping.size.value; done += piece) {
     const Iova first = iova + Bytes{done};
     const std::uint64_t size = std::min(piece, mapping.size.value - done);
-    const auto reported = report_piece(backend, client, {first, Iova{first.value + size - 1}},
+    auto reported = report_piece(backend, client, {first, Iova{first.value + size - 1}},
                                        mapping.all_dirty, bitmap, after);
     if (!reported) {
       // What the IOMMU has told and the client has not heard would be lost.
