@@ -11,6 +11,7 @@
 
 #include <fmt/format.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -43,6 +44,17 @@ const void *as_data(std::uint64_t number) {
   return reinterpret_cast<const void *>(number);
 }
 
+bool has_filter_of_our_own() {
+  return ::prctl(PR_GET_SECCOMP) > 0;
+}
+
+/// Whether a seizure failed because it should have suspended the client's seccomp filters. EINVAL:
+/// no CONFIG_CHECKPOINT_RESTORE. EPERM: who has a filter may not suspend others' (or the client is
+/// being traced already).
+bool cannot_suspend_filters(int error) {
+  return error == EINVAL || (error == EPERM && has_filter_of_our_own());
+}
+
 Result<void> seize(Tid thread) {
   // TRACEEXIT tells of a client that is killed meanwhile, at once. Its end would be reported only
   // after things that may wait for us (see lost()).
@@ -50,10 +62,10 @@ Result<void> seize(Tid thread) {
   // A sandboxed client's own filter must not judge the calls that it makes for us.
   if (trace(PTRACE_SEIZE, thread, 0, as_data(options | PTRACE_O_SUSPEND_SECCOMP)) == 0)
     return {};
-  if (errno == EINVAL) { // No CONFIG_CHECKPOINT_RESTORE.
+  if (cannot_suspend_filters(errno)) {
     if (is_sandboxed(thread))
-      return fail(EBUSY, "the client has a seccomp filter, and this kernel cannot suspend it "
-                         "(CONFIG_CHECKPOINT_RESTORE)");
+      return fail(EBUSY, "the client has a seccomp filter that cannot be suspended: the kernel has "
+                         "no CONFIG_CHECKPOINT_RESTORE, or this daemon has a filter itself");
     if (trace(PTRACE_SEIZE, thread, 0, as_data(options)) == 0)
       return {};
   }
