@@ -146,7 +146,7 @@ Result<void> report_dirty(Backend &backend, Client &client,
     const Iova first = iova + Bytes{done};
     const std::uint64_t size = std::min(piece, mapping.size.value - done);
     auto reported = report_piece(backend, client, {first, Iova{first.value + size - 1}},
-                                       mapping.all_dirty, bitmap, after);
+                                 mapping.all_dirty, bitmap, after);
     if (!reported) {
       // What the IOMMU has told and the client has not heard would be lost.
       mapping.all_dirty = true;
