@@ -127,7 +127,7 @@ private:
     daemon.server.backend = options.backend.kind;
     daemon.observing = options.observing;
     daemon.ready = [&ready] {
-      (void)!::write(ready.get(), "", 1);
+      [[maybe_unused]] const ssize_t written = ::write(ready.get(), "", 1);
       ready.reset();
     };
     const auto done = run_daemon(daemon);

@@ -19,10 +19,10 @@ namespace {
 
 /// What the borrowed calls point to, at the start of the scratch memory.
 struct Layout {
-  int sockets[2];
+  std::array<int, 2> sockets;
   msghdr message;
   iovec vector;
-  alignas(cmsghdr) std::byte control[CMSG_SPACE(sizeof(int))];
+  alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(sizeof(int))> control;
   char payload;
 };
 static_assert(sizeof(Layout) <= BorrowedThread::scratch_size);
@@ -68,13 +68,13 @@ Result<void> send_descriptor(const Fd &socket, const Fd &file) {
 /// The number in the control message that the client has received.
 Result<ClientFd> received_number(const Layout &layout) {
   cmsghdr header{};
-  std::memcpy(&header, layout.control, sizeof(header));
+  std::memcpy(&header, layout.control.data(), sizeof(header));
   // Too many open files in the client: the kernel delivers the message without the descriptor.
   if (header.cmsg_level != SOL_SOCKET || header.cmsg_type != SCM_RIGHTS ||
       header.cmsg_len != CMSG_LEN(sizeof(int)))
     return fail(EMFILE, "no descriptor arrived in the client");
   int number = -1;
-  std::memcpy(&number, layout.control + CMSG_LEN(0), sizeof(number));
+  std::memcpy(&number, layout.control.data() + CMSG_LEN(0), sizeof(number));
   return ClientFd{number};
 }
 

@@ -137,7 +137,7 @@ FilePart file_behind(Tid thread, const Fd &maps, const abi::ProcmapQuery &vma, s
 } // namespace
 
 Result<std::vector<MemoryPart>> divide_by_backing(Tid thread, ClientAddr start, Bytes size,
-                                                  Access access, MappableByFile by_file) {
+                                                  Access access, const MappableByFile &by_file) {
   std::vector<MemoryPart> parts;
   const std::uint64_t end = start.value + size.value;
   if (end < start.value) { // Up to the very top: no user memory.

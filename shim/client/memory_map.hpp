@@ -31,6 +31,6 @@ struct MappableByFile {
 /// @return EFAULT: memory that the client itself may not read is to be read by a device (fast
 ///         pinning would not notice), or device memory that this kernel cannot export.
 Result<std::vector<MemoryPart>> divide_by_backing(Tid thread, ClientAddr start, Bytes size,
-                                                  Access access, MappableByFile by_file);
+                                                  Access access, const MappableByFile &by_file);
 
 } // namespace vfio_shim::client

@@ -42,7 +42,7 @@ struct OpenFile {
   }
 
   /// Ends what give() began.
-  static void forget(const fuse_file_info &file) { delete &of(file); }
+  static void forget(const fuse_file_info &file) { const std::unique_ptr<Handle> last(&of(file)); }
 
   /// Serves an ioctl on @p file, after those that came before it.
   static void serve(const fuse_file_info &file, fuse_req_t request, unsigned int command,

@@ -45,8 +45,8 @@ void refuse_write(fuse_req_t request, const char * /*bytes*/, size_t /*size*/, o
 } // namespace
 
 Message::~Message() {
-  std::free(buffer_.mem);
-} // libfuse allocates it with malloc().
+  std::free(buffer_.mem); // NOLINT(*-owning-memory,*-no-malloc): libfuse allocated it.
+}
 
 Result<std::shared_ptr<Session>> Session::create(const std::string &name,
                                                  std::shared_ptr<Handler> handler) {
@@ -108,7 +108,7 @@ bool Session::refuse_interrupt(const Message &message) const {
   if (header.opcode != FUSE_INTERRUPT)
     return false;
   const fuse_out_header answer{.len = sizeof(answer), .error = -ENOSYS, .unique = header.unique};
-  (void)!::write(cuse_.get(), &answer, sizeof(answer));
+  [[maybe_unused]] const ssize_t written = ::write(cuse_.get(), &answer, sizeof(answer));
   return true;
 }
 

@@ -28,7 +28,7 @@ WorkerPool::~WorkerPool() {
   std::unique_lock lock(mutex_);
   stopping_ = true;
   const std::uint64_t one = 1;
-  (void)!::write(wake_all_.get(), &one, sizeof(one));
+  [[maybe_unused]] const ssize_t written = ::write(wake_all_.get(), &one, sizeof(one));
   all_gone_.wait(lock, [this] { return workers_ == 0; });
 }
 

@@ -1,22 +1,12 @@
 #include "observe/mapped_bytes.hpp"
 
+#include "observe/trace_access.hpp"
+
 #include <algorithm>
-#include <cstring>
 
 #include <linux/vfio.h>
 
 namespace vfio_shim::observe {
-
-namespace {
-
-template <typename Struct>
-Struct copy_of(const std::array<std::byte, trace::most_bytes> &bytes) {
-  Struct copy;
-  std::memcpy(&copy, bytes.data(), sizeof(copy));
-  return copy;
-}
-
-} // namespace
 
 std::vector<MappedBytes::Change> MappedBytes::follow(const trace::Record &record) {
   if (record.error != 0)
@@ -33,13 +23,13 @@ std::vector<MappedBytes::Change> MappedBytes::follow(const trace::Record &record
   case VFIO_GROUP_UNSET_CONTAINER:
     return leave(record.file);
   case VFIO_IOMMU_MAP_DMA: {
-    const auto map = copy_of<vfio_iommu_type1_dma_map>(record.before);
+    const auto map = trace::argument_of<vfio_iommu_type1_dma_map>(record);
     if ((map.flags & VFIO_DMA_MAP_FLAG_VADDR) != 0)
       return {};
     return set(record.file, mapped + Bytes{map.size});
   }
   case VFIO_IOMMU_UNMAP_DMA: {
-    const auto unmap = copy_of<vfio_iommu_type1_dma_unmap>(record.after);
+    const auto unmap = trace::answer_of<vfio_iommu_type1_dma_unmap>(record);
     if ((unmap.flags & VFIO_DMA_UNMAP_FLAG_VADDR) != 0)
       return {};
     return set(record.file,

@@ -28,7 +28,7 @@ Overlap overlap_of(std::uint64_t base, ClientAddr address, std::span<const std::
 
 /// A name is read in pieces that may reach beyond its end.
 void cut_after_string(trace::Record &record) {
-  const auto end = std::ranges::find(record.before, std::byte{0});
+  auto *const end = std::ranges::find(record.before, std::byte{0});
   std::fill(end, record.before.end(), std::byte{0});
   record.after = record.before;
   record.was_read =

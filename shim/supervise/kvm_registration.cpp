@@ -114,7 +114,7 @@ Result<void> set_attribute(client::BorrowedThread &thread, const Fd &process, Cl
 Result<void> set_attributes(client::BorrowedThread &thread, const Fd &process, ClientFd kvm,
                             kvm_device_attr attribute, std::span<const Fd> files) {
   for (std::size_t done = 0; done < files.size(); ++done) {
-    const auto set = set_attribute(thread, process, kvm, attribute, files[done]);
+    auto set = set_attribute(thread, process, kvm, attribute, files[done]);
     if (set)
       continue;
     kvm_device_attr undo = attribute;
