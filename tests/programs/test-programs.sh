@@ -2,7 +2,7 @@
 # Runs whole, unmodified programs in the test machine, in one boot, and checks from outside what they did to the devices.
 # Usage: test-programs.sh [--kernel full|cdev] [--out DIR] PROVIDER [PROGRAM...]
 #   PROVIDER is one of with-provider's: type1, kernel-compat, shim, shim-run.
-#   PROGRAM is any of qemu-tcg, qemu-kvm, dpdk-hugepages, dpdk-private, dpdk-none (default: all).
+#   PROGRAM is any of qemu-tcg, qemu-kvm, qemu-viommu, dpdk-hugepages, dpdk-private, dpdk-none (default: all).
 #   --kernel: default full for type1 and kernel-compat, cdev for the shim.
 #   --out: keep logs, the drive's image and the capture here (default: below build/programs, emptied first).
 # Exit status: 0 when every program did all it should.
@@ -11,7 +11,7 @@ here=$(dirname "$(readlink -f "$0")")
 top=$(readlink -f "$here/../..")
 # Frames of this run have ports and lengths of their own, so that those of another run or program cannot pass for them.
 port=$((10000 + RANDOM % 50000))
-declare -A write_at=([qemu-tcg]=32 [qemu-kvm]=48)
+declare -A write_at=([qemu-tcg]=32 [qemu-kvm]=48 [qemu-viommu]=40)
 declare -A length=([dpdk-hugepages]=300 [dpdk-private]=900 [dpdk-none]=1500)
 
 usage() { sed -n '3,8s/^# \?//p' "$0" >&2; exit 2; }
@@ -31,13 +31,13 @@ done
 provider=$1
 shift
 programs=("$@")
-(($#)) || programs=(qemu-kvm dpdk-hugepages dpdk-private dpdk-none qemu-tcg)
+(($#)) || programs=(qemu-kvm qemu-viommu dpdk-hugepages dpdk-private dpdk-none qemu-tcg)
 [[ $kernel ]] || case $provider in shim*) kernel=cdev ;; *) kernel=full ;; esac
 
 command_of() {
     case $1 in
     qemu-*)
-        command=("$here/qemu-nvme" --accel "${1#qemu-}" --write-at "${write_at[$1]}"
+        command=("$here/qemu-nvme" --kind "${1#qemu-}" --write-at "${write_at[$1]}"
             --guest "$out/guest.cpio.gz" --kernel "$bzimage")
         ;;
     dpdk-*) command=("$here/dpdk-testpmd" --memory "${1#dpdk-}" --port "$port" --length "${length[$1]}") ;;

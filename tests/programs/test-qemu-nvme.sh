@@ -1,4 +1,4 @@
 #!/bin/bash
-# Usage: test-qemu-nvme.sh PROVIDER tcg|kvm       see test-programs.sh
+# Usage: test-qemu-nvme.sh PROVIDER tcg|kvm|viommu       see test-programs.sh
 set -euo pipefail
-exec "$(dirname "$(readlink -f "$0")")/test-programs.sh" "${1:?provider}" "qemu-${2:?tcg or kvm}"
+exec "$(dirname "$(readlink -f "$0")")/test-programs.sh" "${1:?provider}" "qemu-${2:?tcg, kvm or viommu}"
