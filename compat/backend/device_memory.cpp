@@ -3,7 +3,6 @@
 #include "abi/vfio.hpp"
 
 #include <algorithm>
-#include <ranges>
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -79,8 +78,9 @@ std::shared_ptr<const ExportedBars> DeviceMemory::add(const Fd &cdev) {
 Result<Fd> DeviceMemory::find(const FileIdentity &file, std::uint32_t index) {
   const std::scoped_lock lock(mutex_);
   // The latest is the one that can be open: a cdev is bound only once.
-  for (const auto &exported : std::views::reverse(exported_)) {
-    const auto bars = exported.lock();
+  // NOLINTNEXTLINE(modernize-loop-convert): clang 14 cannot read libstdc++'s views.
+  for (auto entry = exported_.rbegin(); entry != exported_.rend(); ++entry) {
+    const auto bars = entry->lock();
     if (!bars || bars->of() != file)
       continue;
     auto found = bars->bar(index);

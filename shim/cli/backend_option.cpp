@@ -11,6 +11,7 @@ namespace {
 
 std::vector<std::string> backend_names() {
   std::vector<std::string> names;
+  names.reserve(every_backend.size());
   for (const BackendKind kind : every_backend)
     names.emplace_back(backend_name(kind));
   return names;
