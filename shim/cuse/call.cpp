@@ -20,6 +20,7 @@ Call::Call(fuse_req_t request, unsigned int command, std::uint64_t argument,
     : request_(request),
       command_(command),
       argument_(argument),
+      observer_(observer),
       client_(
           Tid{fuse_req_ctx(request)->pid}, [request] { fuse_reply_ioctl(request, 0, nullptr, 0); },
           residents, std::move(surroundings)),
@@ -35,14 +36,21 @@ void Call::serve(std::string_view name, const std::function<Result<long>(Call &)
   observed_.answered(result ? *result : -1, result ? 0 : result.error().code);
 }
 
+void Call::log(std::string_view name, const Error &error) {
+  const auto level = deserves_warning(error) ? spdlog::level::warn : spdlog::level::debug;
+  if (!spdlog::should_log(level))
+    return;
+  const auto withheld = level == spdlog::level::warn ? observer_.warnings().spend() : 0;
+  if (!withheld)
+    return;
+  spdlog::log(level, "{}: {} ({:#x}) with {:#x}: {}{}", client_.describe(),
+              name.empty() ? "ioctl" : name, command_, argument_, error.describe(),
+              *withheld == 0 ? "" : fmt::format(" ({} warnings before were too many)", *withheld));
+}
+
 void Call::reply(std::string_view name, const Result<long> &result) {
-  if (!result) {
-    const auto level =
-        deserves_warning(result.error()) ? spdlog::level::warn : spdlog::level::debug;
-    if (spdlog::should_log(level))
-      spdlog::log(level, "{}: {} ({:#x}) with {:#x}: {}", client_.describe(),
-                  name.empty() ? "ioctl" : name, command_, argument_, result.error().describe());
-  }
+  if (!result)
+    log(name, result.error());
   if (client_.finish(result ? *result : -result.error().code))
     return;
   if (result)

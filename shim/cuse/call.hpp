@@ -37,11 +37,13 @@ public:
   void serve(std::string_view name, const std::function<Result<long>(Call &)> &handle);
 
 private:
+  void log(std::string_view name, const Error &error);
   void reply(std::string_view name, const Result<long> &result);
 
   fuse_req_t request_;
   unsigned int command_;
   std::uint64_t argument_;
+  observe::Observer &observer_;
   client::CallingThread client_;
   observe::ObservedCall observed_;
 };

@@ -7,6 +7,7 @@
 #include "observe/statistics.hpp"
 #include "observe/trace_layout.hpp"
 #include "observe/usage_keeper.hpp"
+#include "observe/warning_budget.hpp"
 
 #include "vfio_shim/units.hpp"
 
@@ -41,6 +42,9 @@ public:
   /// Nanoseconds from when the recording began.
   std::uint64_t since_beginning(Clock::time_point when) const;
 
+  /// What may be logged of clients' failures.
+  WarningBudget &warnings() { return warnings_; }
+
   /// A call on @p file has been answered.
   void add(const trace::Record &record, const ObservedFile &file);
 
@@ -48,6 +52,7 @@ private:
   Statistics &statistics_;
   Recorder *const recorder_;
   UsageKeeper *const usage_;
+  WarningBudget warnings_;
   std::atomic<std::uint32_t> last_file_ = 0;
   std::atomic<std::uint64_t> last_sequence_ = 0;
 };
