@@ -103,6 +103,29 @@ TEST(Compare, WhatIsWrittenBackCounts) {
   EXPECT_EQ(comparison.divergences[0].found, "4 KiB");
 }
 
+TEST(Compare, TheSameDivergenceIsShownOnce) {
+  Recorded one;
+  Recorded other;
+  for (Recorded *recorded : {&one, &other}) {
+    recorded->open_container(1);
+    for (const std::uint64_t size : {0x1000U, 0x1000U, 0x2000U})
+      Recorded::with(recorded->call(1, VFIO_IOMMU_UNMAP_DMA),
+                     vfio_iommu_type1_dma_unmap{.argsz = 24, .flags = 0, .iova = 0, .size = size});
+  }
+  for (auto &record : std::span(other.recording.records).last(3))
+    Recorded::fails(record, EINVAL);
+  const auto turns = turns_of(one, other);
+  const Comparison comparison = compare(turns);
+  EXPECT_EQ(comparison.divergences.size(), 3U);
+  const auto distinct = distinct_divergences(comparison);
+  ASSERT_EQ(distinct.size(), 2U);
+  EXPECT_EQ(distinct[0].times, 2U);
+  EXPECT_EQ(distinct[1].times, 1U);
+  const std::string text = comparison_text(comparison);
+  EXPECT_NE(text.find("on container 1 (2 times)\n"), std::string::npos) << text;
+  EXPECT_NE(comparison_page(comparison, turns, "true").find(" (2 times)"), std::string::npos);
+}
+
 TEST(Compare, DescriptorNumbersDoNot) {
   Recorded one;
   Recorded other;

@@ -7,6 +7,7 @@
 #include <map>
 #include <set>
 #include <span>
+#include <string_view>
 
 #include <fmt/format.h>
 #include <linux/vfio.h>
@@ -177,6 +178,21 @@ Comparison compare(const std::vector<Turn> &turns) {
   for (std::size_t turn = 1; turn < turns.size(); ++turn)
     Comparer(turns.front(), turns[turn]).add_to(comparison);
   return comparison;
+}
+
+std::vector<DistinctDivergence> distinct_divergences(const Comparison &comparison) {
+  std::vector<DistinctDivergence> distinct;
+  std::map<std::vector<std::string_view>, std::size_t> places;
+  for (const Divergence &divergence : comparison.divergences) {
+    const auto [place, is_new] = places.try_emplace(
+        {divergence.call, divergence.file, divergence.argument, divergence.memory,
+         divergence.backend, divergence.expected, divergence.found},
+        distinct.size());
+    if (is_new)
+      distinct.push_back({.first = &divergence, .times = 0});
+    ++distinct[place->second].times;
+  }
+  return distinct;
 }
 
 } // namespace vfio_shim::cli

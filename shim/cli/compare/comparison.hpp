@@ -56,6 +56,16 @@ struct Comparison {
   bool same() const { return divergences.empty(); }
 };
 
+/// A divergence that came several times: the same question, the same answers.
+struct DistinctDivergence {
+  const Divergence *first = nullptr;
+  std::size_t times = 0;
+};
+
+/// The divergences by what they are about, in the order in which they came first. They point into
+/// @p comparison.
+std::vector<DistinctDivergence> distinct_divergences(const Comparison &comparison);
+
 /// Compares each turn with the first. @param turns At least one.
 ///
 /// Answers are the same if errno, value and what was written back are (descriptor numbers and

@@ -63,20 +63,21 @@ std::string divergence_section(const Comparison &comparison) {
                       "<th>Expected ({})</th><th>Found</th></tr></thead><tbody>\n",
                       escaped(comparison.backends.front()), escaped(comparison.backends.front()));
   std::size_t shown = 0;
-  for (const Divergence &divergence : comparison.divergences) {
-    if (shown++ == most_shown)
-      break;
+  for (const auto &[first, times] : distinct_divergences(comparison)) {
+    if (shown++ >= most_shown)
+      continue;
+    const Divergence &divergence = *first;
     text += fmt::format(
-        "<tr class=\"first\"><td><code>{}</code><br><span class=\"quiet\">{}</span></td>"
+        "<tr class=\"first\"><td><code>{}</code>{}<br><span class=\"quiet\">{}</span></td>"
         "<td>{}<br><span class=\"quiet\">{}</span></td><td>{}</td>"
         "<td class=\"bad\">{}: {}</td></tr>\n",
-        escaped(divergence.call), escaped(divergence.file), escaped(divergence.argument),
-        escaped(divergence.memory), escaped(divergence.expected), escaped(divergence.backend),
-        escaped(divergence.found));
+        escaped(divergence.call), times > 1 ? fmt::format(" ({} times)", times) : "",
+        escaped(divergence.file), escaped(divergence.argument), escaped(divergence.memory),
+        escaped(divergence.expected), escaped(divergence.backend), escaped(divergence.found));
   }
   text += "</tbody></table>\n";
-  if (comparison.divergences.size() > most_shown)
-    text += fmt::format("<p>... and {} more.</p>\n", comparison.divergences.size() - most_shown);
+  if (shown > most_shown)
+    text += fmt::format("<p>... and {} more.</p>\n", shown - most_shown);
   return text;
 }
 

@@ -16,11 +16,15 @@ namespace {
 /// Of each kind: a program that fails the same way a thousand times has failed once.
 constexpr std::size_t most_shown = 20;
 
-std::string divergence_text(const Divergence &divergence, const std::string &first) {
+std::string divergence_text(const DistinctDivergence &distinct, const std::string &first) {
+  const Divergence &divergence = *distinct.first;
   std::string text = fmt::format("  {}", divergence.call);
-  for (const std::string &part : {divergence.argument, divergence.memory, divergence.file})
+  for (const std::string &part : {divergence.argument, divergence.memory})
     if (!part.empty())
-      text += (&part == &divergence.file ? " on " : ", ") + printable(part);
+      text += ", " + printable(part);
+  text += ", on " + divergence.file;
+  if (distinct.times > 1)
+    text += fmt::format(" ({} times)", distinct.times);
   return fmt::format("{}\n      {}: {}, {}: {}\n", text, first, divergence.expected,
                      divergence.backend, divergence.found);
 }
@@ -106,9 +110,9 @@ std::string comparison_text(const Comparison &comparison) {
   if (!comparison.same())
     text += "\ndivergences:\n";
   std::size_t shown = 0;
-  for (const Divergence &divergence : comparison.divergences)
+  for (const DistinctDivergence &distinct : distinct_divergences(comparison))
     if (shown++ < most_shown)
-      text += divergence_text(divergence, comparison.backends.front());
+      text += divergence_text(distinct, comparison.backends.front());
   if (shown > most_shown)
     text += fmt::format("  ... and {} more (--json has them all)\n", shown - most_shown);
   return text + '\n' + verdict_text(comparison) + '\n';
