@@ -55,13 +55,21 @@ void raise_descriptor_limit() {
   ::setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-void serve_until_told(cuse::Server &server, HotplugMonitor &hotplug, const Fd &signals) {
+/// @param complete Whether all nodes are there.
+void serve_until_told(cuse::Server &server, bool complete, HotplugMonitor &hotplug,
+                      const Fd &signals) {
   constexpr int idle_check_ms = 20;
+  // A node cannot be made while the one before it, of a device that was there a moment ago, is on
+  // its way out: a worker may be at the end of its last call.
+  constexpr int retry_ms = 100;
+  constexpr int most_retries = 50;
   std::array<pollfd, 2> events{{{.fd = signals.get(), .events = POLLIN, .revents = 0},
                                 {.fd = hotplug.fd(), .events = POLLIN, .revents = 0}}};
   bool end_when_idle = false;
+  int retries = complete ? 0 : most_retries;
   while (!end_when_idle || server.in_use()) {
-    if (::poll(events.data(), events.size(), end_when_idle ? idle_check_ms : -1) < 0)
+    const int retry = retries > 0 ? retry_ms : -1;
+    if (::poll(events.data(), events.size(), end_when_idle ? idle_check_ms : retry) < 0)
       continue;
     if ((events[0].revents & POLLIN) != 0) {
       signalfd_siginfo signal{};
@@ -71,10 +79,13 @@ void serve_until_told(cuse::Server &server, HotplugMonitor &hotplug, const Fd &s
         return;
       end_when_idle = true;
     }
-    if ((events[1].revents & POLLIN) != 0) {
+    const bool changed = (events[1].revents & POLLIN) != 0;
+    if (changed) {
       hotplug.drain();
-      server.follow_topology();
+      retries = most_retries;
     }
+    if (retries > 0)
+      retries = server.follow_topology() ? 0 : retries - 1;
   }
 }
 
@@ -109,12 +120,12 @@ Result<void> run_daemon(const DaemonOptions &options) {
                     ? fmt::format("{} exists already and is not ours: give another --prefix",
                                   server.error().where)
                     : server.error().describe());
-  (*server)->follow_topology();
+  const bool complete = (*server)->follow_topology();
   spdlog::info("serving {} group(s) in /dev/{} on {}", (*server)->group_count(),
                options.server.prefix, backend_name(options.server.backend));
   if (options.ready)
     options.ready();
-  serve_until_told(**server, *hotplug, signals);
+  serve_until_told(**server, complete, *hotplug, signals);
   spdlog::info("stopping: unmapping everything, removing /dev/{}", options.server.prefix);
   return {};
 }

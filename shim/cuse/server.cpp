@@ -32,7 +32,7 @@ Result<std::unique_ptr<Server>> Server::create(ServerOptions options, Ledger &le
   return server;
 }
 
-void Server::follow_topology() {
+bool Server::follow_topology() {
   std::set<GroupId> present;
   for (const topology::Group &group : topology::scan()) {
     present.insert(group.id);
@@ -45,9 +45,11 @@ void Server::follow_topology() {
         &ledger_, janitor_, abandoned_,
         [container = container_](const Fd &file) { return container->find(file); }, observer_);
     if (!node) {
-      spdlog::error("no node for IOMMU group {}: {}", group.id.value, node.error().describe());
+      if (missing_.insert(group.id).second)
+        spdlog::error("no node for IOMMU group {}: {}", group.id.value, node.error().describe());
       continue;
     }
+    missing_.erase(group.id);
     spdlog::info("{} serves IOMMU group {} ({})", (*node)->path().string(), group.id.value,
                  group.devices.front().name);
     groups_.emplace(group.id, std::move(*node));
@@ -64,6 +66,8 @@ void Server::follow_topology() {
     });
     return true;
   });
+  std::erase_if(missing_, [&present](GroupId id) { return !present.contains(id); });
+  return missing_.empty();
 }
 
 bool Server::in_use() const {

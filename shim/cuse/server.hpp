@@ -15,6 +15,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 
 namespace vfio_shim::cuse {
@@ -38,8 +39,9 @@ public:
                                                 observe::Observer &observer);
 
   /// Makes the group nodes match the groups that there are now. A node that cannot be made is
-  /// logged and left out.
-  void follow_topology();
+  /// logged, once, and left out.
+  /// @return Whether none was left out.
+  bool follow_topology();
 
   Server(const Server &) = delete;
   Server &operator=(const Server &) = delete;
@@ -63,6 +65,7 @@ private:
   WorkerPool pool_; ///< Its end waits for the last call, so all that calls use is still there.
   std::shared_ptr<ContainerNode> container_;
   std::map<GroupId, std::shared_ptr<GroupNode>> groups_;
+  std::set<GroupId> missing_; ///< Groups without a node, which was logged.
 };
 
 } // namespace vfio_shim::cuse
