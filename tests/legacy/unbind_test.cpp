@@ -50,13 +50,23 @@ private:
 
 class UnbindSuite : public LegacySuite {
 protected:
-  /// Nobody is in the way of the next test: the device's node is there again, and works.
+  /// Nobody is in the way of the next test: the device's nodes are there again, those of the next
+  /// test's provider too, and work.
   void expect_it_works_again(const PciDevice &device) const {
-    constexpr int tries = 100;
-    for (int i = 0; i < tries && ::access(provider().group_path(device.group).c_str(), F_OK) != 0;
-         ++i)
-      std::this_thread::sleep_for(20ms);
+    for (const Provider &each : providers_under_test())
+      EXPECT_TRUE(appears(each.group_path(device.group))) << each.name;
     expect_a_client_works(provider(), device);
+  }
+
+private:
+  static bool appears(const std::string &node) {
+    constexpr int tries = 500;
+    for (int i = 0; i < tries; ++i) {
+      if (::access(node.c_str(), F_OK) == 0)
+        return true;
+      std::this_thread::sleep_for(20ms);
+    }
+    return false;
   }
 };
 
