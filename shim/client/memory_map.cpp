@@ -49,16 +49,15 @@ std::string link_to_file(Tid thread, const abi::ProcmapQuery &vma) {
 }
 
 /// For the record only: nothing depends on it, so it may be out of date at once. Opens no file.
-MemoryKind kind_of(Tid thread, const abi::ProcmapQuery &vma, const MemoryPart &part) {
+/// @param is_bar Whether the file of @p part is a BAR's.
+MemoryKind kind_of(Tid thread, const abi::ProcmapQuery &vma, const MemoryPart &part, bool is_bar) {
   if (vma.vma_page_size > page_size)
     return MemoryKind::hugetlb;
   if (vma.inode == 0)
     return MemoryKind::anonymous;
+  if (part.by_file.file) // Known already: no need to look at its file system.
+    return is_bar ? MemoryKind::device : MemoryKind::shmem;
   struct statfs system {};
-  if (part.by_file.file) // At hand already: no need to look its name up.
-    return ::fstatfs(part.by_file.file.get(), &system) == 0 && system.f_type == TMPFS_MAGIC
-               ? MemoryKind::shmem
-               : MemoryKind::device;
   const std::string link = link_to_file(thread, vma);
   struct stat file {};
   if (::stat(link.c_str(), &file) == 0 && S_ISCHR(file.st_mode))
@@ -68,10 +67,10 @@ MemoryKind kind_of(Tid thread, const abi::ProcmapQuery &vma, const MemoryPart &p
   return MemoryKind::file;
 }
 
-void tell_witness(Tid thread, const abi::ProcmapQuery &vma, const MemoryPart &part) {
+void tell_witness(Tid thread, const abi::ProcmapQuery &vma, const MemoryPart &part, bool is_bar) {
   CallWitness::current().found_memory({.size = part.size,
                                        .page_size = Bytes{vma.vma_page_size},
-                                       .kind = kind_of(thread, vma, part),
+                                       .kind = kind_of(thread, vma, part, is_bar),
                                        .shared = (vma.vma_flags & abi::procmap_vma_shared) != 0,
                                        .by_file = static_cast<bool>(part.by_file.file)});
 }
@@ -163,13 +162,14 @@ Result<std::vector<MemoryPart>> divide_by_backing(Tid thread, ClientAddr start, 
         return pass_on(bar);
       part.by_file = std::move(*bar);
     }
-    if (shared_file && !part.by_file.file) {
+    const bool is_bar = static_cast<bool>(part.by_file.file);
+    if (shared_file && !is_bar) {
       if (!may_pin)
         may_pin = by_file.pinned_memory && by_file.pinned_memory();
       if (*may_pin)
         part.by_file = file_behind(thread, maps, *vma, at, part_end, access);
     }
-    tell_witness(thread, *vma, part);
+    tell_witness(thread, *vma, part, is_bar);
     // Neighbours that must be pinned by address are pinned in one go.
     if (!part.by_file.file && !parts.empty() && !parts.back().by_file.file)
       parts.back().size = parts.back().size + part.size;
