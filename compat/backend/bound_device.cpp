@@ -9,22 +9,27 @@
 
 namespace vfio_shim {
 
+Result<std::uint32_t> bind_to(const Fd &iommufd, const Fd &cdev) {
+  abi::DeviceBindIommufd bind{
+      .argsz = sizeof(bind), .flags = 0, .iommufd = iommufd.get(), .out_devid = 0};
+  VFIO_SHIM_TRY(run_ioctl(cdev, abi::device_bind_iommufd, &bind, "VFIO_DEVICE_BIND_IOMMUFD"));
+  return bind.out_devid;
+}
+
 Result<void> BoundDevice::bind(const topology::Device &device, const Fd &iommufd) {
   Fd cdev{::open(device.cdev.c_str(), O_RDWR | O_CLOEXEC)};
   if (!cdev)
     return fail_errno(device.cdev);
-  abi::DeviceBindIommufd bind{
-      .argsz = sizeof(bind), .flags = 0, .iommufd = iommufd.get(), .out_devid = 0};
-  auto bound = run_ioctl(cdev, abi::device_bind_iommufd, &bind, "VFIO_DEVICE_BIND_IOMMUFD");
-  if (!bound) {
+  const auto devid = bind_to(iommufd, cdev);
+  if (!devid) {
     // EINVAL: another process has this cdev bound, so it owns the group's DMA. Claiming a group
     // that is owned is EPERM.
-    if (bound.error().code == EINVAL)
+    if (devid.error().code == EINVAL)
       return fail(EPERM, fmt::format("device {} is open elsewhere", device.name));
-    return bound;
+    return pass_on(devid);
   }
   device_ = device;
-  devid_ = bind.out_devid;
+  devid_ = *devid;
   bound_ = true;
   attached_ = false;
   file_ = std::move(cdev);

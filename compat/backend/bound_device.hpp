@@ -13,6 +13,10 @@
 
 namespace vfio_shim {
 
+/// VFIO_DEVICE_BIND_IOMMUFD, with the kernel's errno. @return The device's object id in the
+/// iommufd.
+Result<std::uint32_t> bind_to(const Fd &iommufd, const Fd &cdev);
+
 /// A device of a claimed group: not open, or bound to the iommufd with its file held here, or bound
 /// with its file given away. A file that was given away is closed without our being told.
 class BoundDevice {

@@ -84,12 +84,7 @@ Result<void> Ioas::map_addresses(Client &client, Iova iova, const MemoryPart &pa
                               .user_va = part.start.value,
                               .length = part.size.value,
                               .iova = iova.value};
-  auto mapped =
-      client.ioctl_in_client(iommufd_, abi::iommu_ioas_map, std::as_bytes(std::span(&map, 1)));
-  // The addresses do not wrap, type1 has seen to that: there is no such memory.
-  if (!mapped && mapped.error().code == EOVERFLOW)
-    return fail(EFAULT, mapped.error().where);
-  return mapped;
+  return map_in_client(client, iommufd_, abi::iommu_ioas_map, std::as_bytes(std::span(&map, 1)));
 }
 
 Result<void> Ioas::unmap(IovaRange range) {

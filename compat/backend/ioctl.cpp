@@ -16,4 +16,12 @@ Result<void> run_ioctl(const Fd &file, unsigned long command, void *argument, co
   return {};
 }
 
+Result<void> map_in_client(Client &client, const Fd &file, unsigned long command,
+                           std::span<const std::byte> argument) {
+  auto mapped = client.ioctl_in_client(file, command, argument);
+  if (!mapped && mapped.error().code == EOVERFLOW)
+    return fail(EFAULT, mapped.error().where);
+  return mapped;
+}
+
 } // namespace vfio_shim

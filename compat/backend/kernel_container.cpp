@@ -128,13 +128,10 @@ Result<void> KernelContainer::map(Client &client, const MapRequest &request) {
   // about it, on every backend.
   (void)client.memory_parts(request.vaddr, request.size, request.access);
   auto mapped =
-      client.ioctl_in_client(container_, VFIO_IOMMU_MAP_DMA, std::as_bytes(std::span(&map, 1)));
+      map_in_client(client, container_, VFIO_IOMMU_MAP_DMA, std::as_bytes(std::span(&map, 1)));
   // A client that died may have mapped it: the outcome is not known.
   if (!mapped && mapped.error().code == ESRCH)
     (void)unmap({request.iova, Iova{request.iova.value + request.size.value - 1}});
-  // The addresses do not wrap, type1's rules have seen to that: there is no such memory.
-  if (!mapped && mapped.error().code == EOVERFLOW)
-    return fail(EFAULT, mapped.error().where);
   return mapped;
 }
 

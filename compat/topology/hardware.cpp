@@ -1,7 +1,8 @@
 #include "vfio_shim/hardware.hpp"
 
 #include "abi/iommufd.hpp"
-#include "abi/vfio.hpp"
+#include "backend/bound_device.hpp"
+#include "backend/ioas.hpp"
 #include "backend/ioctl.hpp"
 #include "backend/iommufd.hpp"
 
@@ -18,11 +19,9 @@ namespace {
 
 /// Binds the device to @p iommufd. @return Its object id there.
 Result<std::uint32_t> bind(const Fd &cdev, const Fd &iommufd) {
-  abi::DeviceBindIommufd bind{
-      .argsz = sizeof(bind), .flags = 0, .iommufd = iommufd.get(), .out_devid = 0};
-  const auto bound = run_ioctl(cdev, abi::device_bind_iommufd, &bind, "VFIO_DEVICE_BIND_IOMMUFD");
+  auto bound = bind_to(iommufd, cdev);
   if (bound)
-    return bind.out_devid;
+    return bound;
   // EINVAL: this cdev is bound. EPERM: another one of its group is. EBUSY: the group's node is
   // open.
   const int code = bound.error().code;
@@ -31,11 +30,11 @@ Result<std::uint32_t> bind(const Fd &cdev, const Fd &iommufd) {
 
 /// Whether the IOMMU makes a domain that guests' page tables can be nested in.
 bool can_nest(const Fd &iommufd, std::uint32_t device) {
-  abi::IommuIoasAlloc ioas;
-  if (!run_ioctl(iommufd, abi::iommu_ioas_alloc, &ioas, "IOMMU_IOAS_ALLOC"))
+  const auto ioas = Ioas::make(iommufd);
+  if (!ioas)
     return false;
   abi::IommuHwptAlloc alloc{
-      .flags = abi::hwpt_alloc_nest_parent, .dev_id = device, .pt_id = ioas.out_ioas_id};
+      .flags = abi::hwpt_alloc_nest_parent, .dev_id = device, .pt_id = (*ioas)->id()};
   return run_ioctl(iommufd, abi::iommu_hwpt_alloc, &alloc, "IOMMU_HWPT_ALLOC").has_value();
 }
 

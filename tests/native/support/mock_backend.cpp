@@ -55,9 +55,12 @@ Result<std::unique_ptr<MockBackend>> MockBackend::create() {
   Fd iommufd{::open("/dev/iommu", O_RDWR | O_CLOEXEC)};
   if (!iommufd)
     return fail_errno("/dev/iommu");
-  abi::IommuIoasAlloc alloc;
-  VFIO_SHIM_TRY(run_ioctl(iommufd, abi::iommu_ioas_alloc, &alloc, "IOMMU_IOAS_ALLOC"));
-  return std::unique_ptr<MockBackend>(new MockBackend(std::move(iommufd), alloc.out_ioas_id));
+  std::unique_ptr<MockBackend> backend(new MockBackend(std::move(iommufd)));
+  auto ioas = Ioas::make(backend->iommufd_);
+  if (!ioas)
+    return pass_on(ioas);
+  backend->ioas_ = std::move(*ioas);
+  return backend;
 }
 
 MockBackend::~MockBackend() {
@@ -81,14 +84,14 @@ void MockBackend::write(GroupId group, std::span<const Iova> iovas) {
 }
 
 Result<void> MockBackend::claim(const topology::Group &group) {
-  TestCommand make(op_mock_domain_flags, ioas_id_);
+  TestCommand make(op_mock_domain_flags, ioas_->id());
   make.mock_domain_flags = {.out_stdev_id = 0,
                             .out_hwpt_id = 0,
                             .out_idev_id = 0,
                             .dev_flags = group.id == untracked_group ? mock_device_no_dirty : 0};
   VFIO_SHIM_TRY(run_ioctl(iommufd_, iommu_test_cmd, &make, "IOMMU_TEST_OP_MOCK_DOMAIN_FLAGS"));
   const std::uint32_t object = make.mock_domain_flags.out_stdev_id;
-  auto domain = Domain::make(iommufd_, ioas_id_, make.mock_domain_flags.out_idev_id);
+  auto domain = Domain::make(iommufd_, ioas_->id(), make.mock_domain_flags.out_idev_id);
   if (!domain)
     return pass_on(domain);
   TestCommand attach(op_mock_domain_replace, object);
@@ -109,20 +112,12 @@ Result<AddressSpace> MockBackend::address_space() {
 }
 
 Result<void> MockBackend::map(Client &client, const MapRequest &request) {
-  const abi::IommuIoasMap map{.flags = abi::ioas_map_fixed_iova | abi::ioas_map_readable |
-                                       abi::ioas_map_writeable,
-                              .ioas_id = ioas_id_,
-                              .user_va = request.vaddr.value,
-                              .length = request.size.value,
-                              .iova = request.iova.value};
-  return client.ioctl_in_client(iommufd_, abi::iommu_ioas_map, std::as_bytes(std::span(&map, 1)));
+  const MemoryPart memory{.start = request.vaddr, .size = request.size, .by_file = {}};
+  return ioas_->map(client, request.iova, memory, request.access);
 }
 
 Result<void> MockBackend::unmap(IovaRange range) {
-  abi::IommuIoasUnmap unmap{.ioas_id = ioas_id_,
-                            .iova = range.first.value,
-                            .length = range.last.value - range.first.value + 1};
-  return run_ioctl(iommufd_, abi::iommu_ioas_unmap, &unmap, "IOMMU_IOAS_UNMAP");
+  return ioas_->unmap(range);
 }
 
 Result<void> MockBackend::track_dirty(bool on) {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "backend/domain.hpp"
+#include "backend/ioas.hpp"
 
 #include "vfio_shim/backend.hpp"
 
@@ -47,12 +48,11 @@ private:
     std::shared_ptr<Domain> domain;
   };
 
-  MockBackend(Fd iommufd, std::uint32_t ioas_id)
-      : iommufd_(std::move(iommufd)), ioas_id_(ioas_id) {}
+  explicit MockBackend(Fd iommufd) : iommufd_(std::move(iommufd)) {}
   Domains domains() const;
 
   Fd iommufd_;
-  std::uint32_t ioas_id_;
+  std::unique_ptr<Ioas> ioas_;
   std::map<GroupId, Device> devices_;
 };
 
