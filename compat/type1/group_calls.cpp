@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
+#include <functional>
 
 #include <fmt/format.h>
 #include <sys/stat.h>
@@ -66,14 +67,23 @@ bool is_open_cdev(const Fd &file, const topology::Device &device) {
          S_ISCHR(opened.st_mode) && S_ISCHR(node.st_mode) && opened.st_rdev == node.st_rdev;
 }
 
+/// A copy of a descriptor of the process behind the pidfd @p process.
+Result<Fd> copy_from(const Fd &process, ClientFd number) {
+  Fd copy{static_cast<int>(::syscall(SYS_pidfd_getfd, process.get(), number.value, 0U))};
+  if (!copy)
+    return fail_errno("pidfd_getfd");
+  return copy;
+}
+
 /// A copy of the device's open file in a process: of descriptor @p likely if that is it, or else of
 /// any that is. Nothing if the process has it open no more.
-/// @param process A pidfd of the process @p pid: of a process that reuses the number, nothing is
-///        copied.
-Fd copy_of_device(const Fd &process, Pid pid, const topology::Device &device, ClientFd likely) {
+/// @param copy_of Copies a descriptor of the process @p pid: of a process that uses its number
+///        again, it copies nothing.
+Fd copy_of_device(const std::function<Result<Fd>(ClientFd)> &copy_of, Pid pid,
+                  const topology::Device &device, ClientFd likely) {
   const auto copy_if_device = [&](int number) {
-    Fd copy{static_cast<int>(::syscall(SYS_pidfd_getfd, process.get(), number, 0U))};
-    return copy && is_open_cdev(copy, device) ? std::move(copy) : Fd{};
+    auto copy = copy_of(ClientFd{number});
+    return copy && is_open_cdev(*copy, device) ? std::move(*copy) : Fd{};
   };
   if (Fd copy = copy_if_device(likely.value))
     return copy;
@@ -188,12 +198,14 @@ private:
     const auto given = std::ranges::find(group.given_, device.name, &Group::GivenDevice::name);
     if (given != group.given_.end())
       for (const Group::Holder &holder : given->holders)
-        if (Fd copy = copy_of_device(holder.process, holder.pid, device, holder.number))
+        if (Fd copy = copy_of_device(
+                [&holder](ClientFd number) { return copy_from(holder.process, number); },
+                holder.pid, device, holder.number))
           return copy;
     // The holder may have passed it on, and ended.
-    if (const auto process = client.process())
-      if (Fd copy = copy_of_device(*process, client.pid(), device, ClientFd{-1}))
-        return copy;
+    if (Fd copy = copy_of_device([&client](ClientFd number) { return client.copy_of(number); },
+                                 client.pid(), device, ClientFd{-1}))
+      return copy;
     return fail(EBUSY,
                 fmt::format("device {} is open, but not where it was handed over", device.name));
   }

@@ -46,7 +46,7 @@ public:
   /// The process that calls.
   virtual Pid pid() const = 0;
 
-  /// A pidfd of the process that calls.
+  /// A pidfd of the process that calls: it tells of the end of the whole process.
   virtual Result<Fd> process() = 0;
 
   /// Copies memory of the client to @p to. @return EFAULT if any byte cannot be read.

@@ -10,8 +10,6 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <span>
-#include <vector>
 
 #include <sys/user.h>
 
@@ -20,9 +18,14 @@ namespace vfio_shim::client {
 /// A client's thread that is stopped on its way out of an ioctl, and that runs system calls for us.
 ///
 /// Usage: borrow() -> system_call()... -> give_back(). Only that one thread ever stops. Its
-/// registers, signal mask and scratch memory are as they were when it goes on, except for the
-/// ioctl's result; signals that arrive meanwhile are delivered afterwards. Borrowing never kills:
-/// no exit-kill option is set, and the kernel lets the thread go if we die.
+/// registers and signal mask are as they were when it goes on, except for the ioctl's result;
+/// signals that arrive meanwhile are delivered afterwards. Borrowing never kills: no exit-kill
+/// option is set, and the kernel lets the thread go if we die.
+///
+/// The thread runs nothing but what we ask for: it is stopped at the entry of each system call, and
+/// what it is about to do is compared with what it was told to. A sibling thread may have changed
+/// the code there; then the call is skipped. The client's seccomp filters are suspended only from
+/// there to the call's end, so what they deny stays denied.
 ///
 /// DANGER: ptrace belongs to the *thread* that seized. An object of this class must be used and
 /// destroyed in the thread that made it. If the client dies while it is borrowed, that thread stays
@@ -30,13 +33,15 @@ namespace vfio_shim::client {
 class BorrowedThread {
 public:
   /// Seizes @p thread, which waits in an ioctl that we have not answered yet, then calls
-  /// @p let_go, which must answer it, and waits until the thread has stopped.
+  /// @p let_go, and waits until the thread has stopped.
   ///
-  /// @return EBUSY: somebody else traces it, or its seccomp filter cannot be suspended. ESRCH: it
-  /// is dying. After ESRCH @p let_go may or may
-  ///         not have been called; after any other error it has not.
+  /// @param let_go Answers the ioctl, once the thread cannot become another one any more. Returns
+  ///        whether it could; if not, the thread is left alone.
+  /// @return EBUSY: somebody else traces it, or it has seccomp filters that cannot be suspended.
+  ///         ESRCH: it is dying, or @p let_go said no. After ESRCH @p let_go may or may not have
+  ///         been called; after EBUSY it has not.
   static Result<std::unique_ptr<BorrowedThread>> borrow(Tid thread,
-                                                        const std::function<void()> &let_go);
+                                                        const std::function<bool()> &let_go);
 
   BorrowedThread(const BorrowedThread &) = delete;
   BorrowedThread &operator=(const BorrowedThread &) = delete;
@@ -46,14 +51,23 @@ public:
   Tid id() const { return thread_; }
 
   /// Runs a system call in the thread. Its pointers are addresses in the client.
-  /// @return What the call returned, its errno, or ESRCH if the client died.
+  /// @return What the call returned, its errno, ESRCH if the client died, or EFAULT if the client
+  ///         has changed the code that the call is made from.
   Result<long> system_call(long number, std::array<std::uint64_t, 6> arguments);
 
-  /// Memory of the client that nobody uses while the thread is borrowed, at least scratch_size
-  /// bytes: below its stack pointer (and red zone), or a page of its own where that is not mapped.
-  /// @return Its address, aligned to 16.
+  /// A page of the client that nobody else uses, for what system calls point to. Maps one if none
+  /// was lent, which is unmapped again when the thread is given back.
+  /// @return Its address. ENOMEM: the client may not map any more.
   Result<ClientAddr> scratch();
-  static constexpr std::size_t scratch_size = 256;
+  static constexpr std::size_t page_size = 4096;
+  /// How much of the page is for them; the rest may hold a mark.
+  static constexpr std::size_t scratch_size = page_size - 64;
+
+  /// Makes @p page, which is ours already, the scratch page; with 0, there is none any more.
+  void lend_scratch(ClientAddr page);
+
+  /// Leaves the scratch page mapped when the thread is given back: the caller remembers it.
+  void keep_scratch() { scratch_is_temporary_ = false; }
 
   /// Restores the thread and lets it return from its ioctl.
   /// @param ioctl_result What the ioctl returns: a value, or a negative errno.
@@ -64,31 +78,36 @@ public:
   static bool tracer_must_retire();
 
 private:
+  /// What the thread is told to do.
+  struct SystemCall {
+    std::uint64_t number;
+    std::array<std::uint64_t, 6> arguments;
+  };
+  enum class Stop : std::uint8_t { entry, exit, other };
+
   explicit BorrowedThread(Tid thread) : thread_(thread) {}
 
   pid_t await_change();
   Result<void> wait_for_stop();
-  Result<user_regs_struct> step_over_system_call();
-  Result<user_regs_struct> step_by_trap();
-  Result<user_regs_struct> step_by_system_call_stops();
-  Result<void> resume(int request);
-  Result<user_regs_struct> current_registers();
   Result<void> save_state();
-  void restore_scratch();
+  Result<void> resume();
+  Result<void> enter(const SystemCall &call);
+  Result<long> leave(const SystemCall &call);
+  Result<void> skip_call();
+  Result<void> judge_by_filters(bool yes);
+  Result<bool> is_about_to_make(const SystemCall &call);
+  void drop_scratch();
+  tl::unexpected<Error> leave_alone();
   tl::unexpected<Error> lost(const char *where);
 
   Tid thread_;
   bool alive_ = true;
-  bool can_be_trapped_ = true; ///< SIGTRAP may be forced on it.
   int stop_status_ = 0;
   user_regs_struct registers_{};  ///< As the thread left its ioctl.
   std::uint64_t signal_mask_ = 0; ///< The thread's own.
   bool mask_changed_ = false;
   ClientAddr scratch_{};
-  std::vector<std::byte> scratch_contents_; ///< What was on the stack below the red zone.
-  bool scratch_is_mapped_ = false;          ///< We mapped a page and must unmap it.
-  bool trap_pending_ = false;               ///< The client was sent a SIGTRAP of its own meanwhile.
-  std::array<std::byte, 128> trap_info_{};
+  bool scratch_is_temporary_ = false; ///< We mapped it, and unmap it.
 };
 
 } // namespace vfio_shim::client

@@ -2,6 +2,7 @@
 
 #include "client/descriptor_transfer.hpp"
 #include "client/memory_map.hpp"
+#include "client/process_handle.hpp"
 #include "client/thread_state.hpp"
 
 #include "vfio_shim/call_witness.hpp"
@@ -20,18 +21,6 @@
 namespace vfio_shim::client {
 
 namespace {
-
-/// PIDFD_THREAD (Linux 6.9): a pidfd of a thread that need not be its process's first.
-constexpr unsigned int pidfd_thread = O_EXCL;
-
-Result<Fd> open_pidfd(Tid thread) {
-  Fd handle{static_cast<int>(::syscall(SYS_pidfd_open, thread.value, pidfd_thread))};
-  if (!handle && errno == EINVAL)
-    handle.reset(static_cast<int>(::syscall(SYS_pidfd_open, process_of(thread).value, 0U)));
-  if (!handle)
-    return fail_errno("pidfd_open");
-  return handle;
-}
 
 /// The inode of the user namespace of /proc/<process>; 0 if it is gone.
 std::uint64_t user_namespace(const std::string &process) {
@@ -64,7 +53,7 @@ std::string describe_process(Pid process) {
   return fmt::format("{}[{}]", name, process.value);
 }
 
-CallingThread::CallingThread(Tid thread, std::function<void()> answer_early,
+CallingThread::CallingThread(Tid thread, std::function<bool()> answer_early,
                              ResidentDescriptors &residents, Surroundings surroundings)
     : thread_(thread),
       answer_early_(std::move(answer_early)),
@@ -89,7 +78,10 @@ Pid CallingThread::pid() const {
 }
 
 Result<Fd> CallingThread::process() {
-  return open_pidfd(thread_);
+  const auto group = thread_group(thread_);
+  if (!group)
+    return pass_on(group);
+  return open_process(*group);
 }
 
 Result<void> CallingThread::read(ClientAddr from, std::span<std::byte> to) {
@@ -112,17 +104,16 @@ Result<void> CallingThread::ioctl_in_client(const Fd &file, unsigned long comman
   const auto thread = borrowed();
   if (!thread)
     return pass_on(thread);
-  const auto number = *known ? Result<ClientFd>(**known) : make_resident(**thread, file);
-  if (!number)
-    return pass_on(number);
-  const auto scratch = (*thread)->scratch();
-  if (!scratch)
-    return pass_on(scratch);
-  VFIO_SHIM_TRY(write_memory(thread_, *scratch, argument));
+  const auto there = *known ? Result<Foothold>(**known) : make_resident(**thread, file);
+  if (!there)
+    return pass_on(there);
+  const ClientAddr page = there->page.address();
+  (*thread)->lend_scratch(page);
+  VFIO_SHIM_TRY(write_memory(thread_, page, argument));
   CallWitness &witness = CallWitness::current();
   witness.kernel_entered(command);
   const auto done = (*thread)->system_call(
-      SYS_ioctl, {static_cast<std::uint64_t>(number->value), command, scratch->value, 0, 0, 0});
+      SYS_ioctl, {static_cast<std::uint64_t>(there->file.value), command, page.value, 0, 0, 0});
   witness.kernel_left(command, done ? 0 : done.error().code);
   if (!done)
     return pass_on(done);
@@ -137,7 +128,7 @@ Result<std::vector<MemoryPart>> CallingThread::memory_parts(ClientAddr start, By
 }
 
 Result<Fd> CallingThread::copy_of(ClientFd number) {
-  const auto handle = process_handle();
+  const auto handle = this->handle();
   if (!handle)
     return pass_on(handle);
   return copy_descriptor(**handle, number);
@@ -151,7 +142,7 @@ Result<ClientFd> CallingThread::hand_over(const Fd &file) {
   const auto thread = borrowed();
   if (!thread)
     return pass_on(thread);
-  const auto handle = process_handle();
+  const auto handle = this->handle();
   if (!handle)
     return pass_on(handle);
   // A supervisor's filter; any other one does not mind where a descriptor is.
@@ -159,8 +150,8 @@ Result<ClientFd> CallingThread::hand_over(const Fd &file) {
   return install_descriptor(**thread, **handle, file, least);
 }
 
-Result<ClientFd> CallingThread::make_resident(BorrowedThread &thread, const Fd &file) {
-  const auto handle = process_handle();
+Result<Foothold> CallingThread::make_resident(BorrowedThread &thread, const Fd &file) {
+  const auto handle = this->handle();
   if (!handle)
     return pass_on(handle);
   return residents_.install(thread, **handle, file);
@@ -168,10 +159,12 @@ Result<ClientFd> CallingThread::make_resident(BorrowedThread &thread, const Fd &
 
 Result<BorrowedThread *> CallingThread::borrowed() {
   if (!borrowed_) {
+    if (answered_early_)
+      return fail(ESRCH, "the client is gone");
     CallWitness::current().borrow_begins();
     auto thread = BorrowedThread::borrow(thread_, [this] {
-      answered_early_ = true;
-      answer_early_();
+      answered_early_ = true; // Or nobody waits for an answer any more.
+      return answer_early_();
     });
     if (!thread) {
       CallWitness::current().borrow_ended();
@@ -182,14 +175,14 @@ Result<BorrowedThread *> CallingThread::borrowed() {
   return borrowed_.get();
 }
 
-Result<Fd *> CallingThread::process_handle() {
-  if (!process_) {
-    auto handle = open_pidfd(thread_);
-    if (!handle)
-      return pass_on(handle);
-    process_ = std::move(*handle);
+Result<Fd *> CallingThread::handle() {
+  if (!handle_) {
+    auto opened = open_thread(thread_);
+    if (!opened)
+      return pass_on(opened);
+    handle_ = std::move(*opened);
   }
-  return &process_;
+  return &handle_;
 }
 
 bool CallingThread::bound_by_memlock_limit() const {

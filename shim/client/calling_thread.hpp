@@ -35,9 +35,10 @@ inline constexpr ClientFd least_supervised{512};
 class CallingThread final : public Client {
 public:
   /// @param thread Waits in an ioctl that is not answered yet.
-  /// @param answer_early Answers that ioctl with a placeholder.
+  /// @param answer_early Answers that ioctl with an error, which stands only if we die before
+  ///        finish(). Returns whether it could.
   /// @param residents The descriptors that stay in clients of this open file.
-  CallingThread(Tid thread, std::function<void()> answer_early, ResidentDescriptors &residents,
+  CallingThread(Tid thread, std::function<bool()> answer_early, ResidentDescriptors &residents,
                 Surroundings surroundings);
 
   /// Gives a borrowed thread its ioctl's result: a value, or a negative errno.
@@ -59,19 +60,19 @@ public:
 
 private:
   Result<BorrowedThread *> borrowed();
-  Result<Fd *> process_handle();
-  Result<ClientFd> make_resident(BorrowedThread &thread, const Fd &file);
+  Result<Fd *> handle();
+  Result<Foothold> make_resident(BorrowedThread &thread, const Fd &file);
   /// Whether pinned pages count against a limit of the client: then the kernel must do the
   /// accounting, in the client's own name.
   bool bound_by_memlock_limit() const;
 
   Tid thread_;
-  std::function<void()> answer_early_;
+  std::function<bool()> answer_early_;
   ResidentDescriptors &residents_;
   Surroundings surroundings_;
   bool answered_early_ = false;
   std::unique_ptr<BorrowedThread> borrowed_;
-  Fd process_;
+  Fd handle_; ///< A pidfd of the thread.
 };
 
 /// The thread group of @p thread; the thread's own id if it is gone.

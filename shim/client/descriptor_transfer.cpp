@@ -1,5 +1,7 @@
 #include "client/descriptor_transfer.hpp"
 
+#include "client/process_handle.hpp"
+
 #include "vfio_shim/process_memory.hpp"
 
 #include <algorithm>
@@ -114,7 +116,7 @@ Result<ClientFd> pass_through(BorrowedThread &thread, const Fd &process, const F
 Result<Fd> copy_descriptor(const Fd &process, ClientFd number) {
   Fd copy{static_cast<int>(::syscall(SYS_pidfd_getfd, process.get(), number.value, 0U))};
   if (!copy)
-    return fail_errno("pidfd_getfd");
+    return fail_for_want_of_descriptors("pidfd_getfd");
   // Only a name for a file: the kernel's ioctls do not take it either.
   if ((::fcntl(copy.get(), F_GETFL) & O_PATH) != 0)
     return fail(EBADF, "an O_PATH descriptor");

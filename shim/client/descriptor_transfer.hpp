@@ -10,13 +10,13 @@
 
 namespace vfio_shim::client {
 
-/// A copy of descriptor @p number of the process behind @p process.
-/// @return EBADF: it has none of that number.
+/// A copy of descriptor @p number of the process or thread behind the pidfd @p process.
+/// @return EBADF: it has none of that number. ENFILE: we have too many descriptors.
 Result<Fd> copy_descriptor(const Fd &process, ClientFd number);
 
 /// Gives @p file to the client, by way of a socket pair that needs no name and no place which both
 /// can see. Close-on-exec.
-/// @param process A pidfd of the thread's process.
+/// @param process A pidfd of the thread, or of its process.
 /// @param least It becomes the lowest free number from this one on; any, if there is none.
 /// @return Its number in the client. EMFILE, ENFILE as the client's own open() would.
 Result<ClientFd> install_descriptor(BorrowedThread &thread, const Fd &process, const Fd &file,

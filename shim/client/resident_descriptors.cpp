@@ -1,6 +1,7 @@
 #include "client/resident_descriptors.hpp"
 
 #include "client/descriptor_transfer.hpp"
+#include "client/process_handle.hpp"
 #include "client/thread_state.hpp"
 
 #include <algorithm>
@@ -16,6 +17,7 @@ namespace {
 
 /// Each costs two descriptors of ours.
 constexpr std::size_t most_residents = 8;
+constexpr std::size_t most_abandoned = 64;
 
 /// Whether descriptor @p number of the thread is the open file that @p file is.
 Result<bool> is_same_file(Tid thread, ClientFd number, const Fd &file) {
@@ -36,69 +38,119 @@ ClientFd lowest_number(Tid thread) {
   return ClientFd{static_cast<int>(std::min(limit.rlim_cur, usual_limit) / 4 * 3)};
 }
 
+/// Takes away what is still there.
+void remove_from_client(BorrowedThread &thread, const ResidentDescriptor &resident) {
+  const Foothold &there = resident.there;
+  if (is_same_file(thread.id(), there.file, resident.file).value_or(false))
+    (void)thread.system_call(SYS_close,
+                             {static_cast<std::uint64_t>(there.file.value), 0, 0, 0, 0, 0});
+  if (there.page.is_in(thread.id()))
+    (void)thread.system_call(SYS_munmap,
+                             {there.page.address().value, BorrowedThread::page_size, 0, 0, 0, 0});
+}
+
+/// Moves the entries that @p is_meant says yes to out of @p list.
+template <typename Predicate>
+std::list<ResidentDescriptor> take_out(std::list<ResidentDescriptor> &list, Predicate is_meant) {
+  std::list<ResidentDescriptor> taken;
+  for (auto at = list.begin(); at != list.end();) {
+    const auto next = std::next(at);
+    if (is_meant(*at))
+      taken.splice(taken.end(), list, at);
+    at = next;
+  }
+  return taken;
+}
+
+void forget_the_dead(std::list<ResidentDescriptor> &list) {
+  std::erase_if(list, [](const ResidentDescriptor &one) { return has_ended(one.process); });
+}
+
 } // namespace
 
 void AbandonedDescriptors::add(std::list<ResidentDescriptor> abandoned) {
   const std::scoped_lock lock(mutex_);
   all_.splice(all_.end(), abandoned);
-  std::erase_if(all_,
-                [](const ResidentDescriptor &resident) { return has_ended(resident.process); });
+  forget_the_dead(all_);
+  while (all_.size() > most_abandoned)
+    all_.pop_front();
 }
 
-void AbandonedDescriptors::close_in(BorrowedThread &thread, Pid process) {
+void AbandonedDescriptors::remove_from(BorrowedThread &thread, Pid process) {
   std::list<ResidentDescriptor> of_this_process;
   {
     const std::scoped_lock lock(mutex_);
-    for (auto at = all_.begin(); at != all_.end();) {
-      const auto next = std::next(at);
-      if (at->pid == process)
-        of_this_process.splice(of_this_process.end(), all_, at);
-      at = next;
-    }
+    of_this_process =
+        take_out(all_, [process](const ResidentDescriptor &one) { return one.pid == process; });
+    forget_the_dead(all_);
   }
-  for (const ResidentDescriptor &resident : of_this_process)
-    if (is_same_file(thread.id(), resident.number, resident.file).value_or(false))
-      (void)thread.system_call(SYS_close,
-                               {static_cast<std::uint64_t>(resident.number.value), 0, 0, 0, 0, 0});
+  for (const ResidentDescriptor &one : of_this_process)
+    remove_from_client(thread, one);
 }
 
 ResidentDescriptors::~ResidentDescriptors() {
   abandoned_.add(std::move(residents_));
 }
 
-Result<std::optional<ClientFd>> ResidentDescriptors::find(Tid thread, const Fd &file) const {
+Result<std::optional<Foothold>> ResidentDescriptors::find(Tid thread, const Fd &file) const {
   for (const ResidentDescriptor &resident : residents_) {
-    const auto there = is_same_file(thread, resident.number, file);
+    const auto there = is_same_file(thread, resident.there.file, file);
     if (!there)
       return pass_on(there);
-    if (*there)
-      return resident.number;
+    if (*there && resident.there.page.is_in(thread))
+      return resident.there;
   }
   return std::nullopt;
 }
 
-Result<ClientFd> ResidentDescriptors::install(BorrowedThread &thread, const Fd &process,
+Result<Foothold> ResidentDescriptors::install(BorrowedThread &thread, const Fd &handle,
                                               const Fd &file) {
   const auto pid = thread_group(thread.id());
   if (!pid)
     return pass_on(pid);
-  abandoned_.close_in(thread, *pid);
+  end_others_of(thread, *pid);
+  thread.lend_scratch({}); // It may have been a page of theirs.
 
-  ResidentDescriptor resident{
-      .process = process.duplicate(), .pid = *pid, .file = file.duplicate(), .number = {}};
-  if (!resident.process || !resident.file)
-    return fail_errno("F_DUPFD_CLOEXEC");
-  const auto number = install_descriptor(thread, process, file, lowest_number(thread.id()));
+  auto process = open_process(*pid);
+  if (!process)
+    return pass_on(process);
+  Fd copy = file.duplicate();
+  if (!copy)
+    return fail_for_want_of_descriptors("F_DUPFD_CLOEXEC");
+  const auto address = thread.scratch();
+  if (!address)
+    return pass_on(address);
+  const auto page = MarkedPage::mark(thread.id(), *address);
+  if (!page)
+    return pass_on(page);
+  const auto number = install_descriptor(thread, handle, file, lowest_number(thread.id()));
   if (!number)
     return pass_on(number);
-  resident.number = *number;
-  residents_.push_back(std::move(resident));
-  if (residents_.size() > most_residents) {
-    std::list<ResidentDescriptor> oldest;
-    oldest.splice(oldest.end(), residents_, residents_.begin());
-    abandoned_.add(std::move(oldest));
-  }
-  return *number;
+  thread.keep_scratch();
+  residents_.push_back({.process = std::move(*process),
+                        .pid = *pid,
+                        .file = std::move(copy),
+                        .there = {.file = *number, .page = *page}});
+  keep_few();
+  return residents_.back().there;
+}
+
+/// The process has at most one: others are of an address space that has ended, or the client has
+/// taken a part of them away.
+void ResidentDescriptors::end_others_of(BorrowedThread &thread, Pid process) {
+  for (const ResidentDescriptor &one :
+       take_out(residents_, [process](const auto &one) { return one.pid == process; }))
+    remove_from_client(thread, one);
+  abandoned_.remove_from(thread, process);
+}
+
+void ResidentDescriptors::keep_few() {
+  forget_the_dead(residents_);
+  if (residents_.size() <= most_residents)
+    return;
+  std::list<ResidentDescriptor> oldest;
+  oldest.splice(oldest.end(), residents_, residents_.begin());
+  abandoned_.add(std::move(oldest));
 }
 
 } // namespace vfio_shim::client

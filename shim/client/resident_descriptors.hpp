@@ -1,8 +1,9 @@
 /// @file
-/// Descriptors of ours that stay in clients from one borrow to the next.
+/// What stays in clients from one borrow to the next: a file of ours, and a page.
 #pragma once
 
 #include "client/borrowed_thread.hpp"
+#include "client/marked_page.hpp"
 
 #include "vfio_shim/fd.hpp"
 #include "vfio_shim/result.hpp"
@@ -14,22 +15,29 @@
 
 namespace vfio_shim::client {
 
-/// A file of ours in the descriptor table of a client.
+/// Where a client has what we left there.
+struct Foothold {
+  ClientFd file;   ///< A file of ours in its descriptor table.
+  MarkedPage page; ///< For the arguments of its ioctls.
+};
+
+/// A client with what stays in it.
 struct ResidentDescriptor {
-  Fd process; ///< A pidfd of the client.
+  Fd process; ///< A pidfd, to know when it ends.
   Pid pid;
   Fd file; ///< To know it again.
-  ClientFd number;
+  Foothold there;
 };
 
 /// What stayed behind in clients and is of no more use. Each goes when its client is borrowed the
 /// next time, or ends. Thread-safe.
 class AbandonedDescriptors {
 public:
+  /// The oldest are forgotten, and stay in their clients, if there are too many.
   void add(std::list<ResidentDescriptor> abandoned);
 
-  /// Closes those in the borrowed thread's process.
-  void close_in(BorrowedThread &thread, Pid process);
+  /// Takes what is left in the borrowed thread's process away.
+  void remove_from(BorrowedThread &thread, Pid process);
 
 private:
   std::mutex mutex_;
@@ -38,10 +46,11 @@ private:
 
 /// The files that stay in clients because of one open file of a node.
 ///
-/// Carrying a descriptor into a client costs three borrowed system calls more than using one that
-/// is there. So it stays: close-on-exec, and above the numbers that programs count with. The client
-/// may close it, or put another file there: hence every use begins with a look, and nothing here is
-/// more than a hint. Not thread-safe.
+/// Carrying a descriptor into a client costs many more borrowed system calls than using one that is
+/// there. So it stays: close-on-exec, and above the numbers that programs count with. So does a
+/// page for arguments. The client may close the one and unmap the other, or put something else
+/// there: hence every use begins with a look, and nothing here is more than a hint. Not
+/// thread-safe.
 class ResidentDescriptors {
 public:
   /// @param abandoned Takes over what is left in the end; outlives this.
@@ -50,16 +59,20 @@ public:
   ResidentDescriptors &operator=(const ResidentDescriptors &) = delete;
   ~ResidentDescriptors();
 
-  /// The number that @p file has in the thread's process, if it stayed there or came with fork().
+  /// Where the thread's process has @p file, if it stayed there or came with fork().
   /// @return EOPNOTSUPP: the kernel cannot compare files (CONFIG_KCMP).
-  Result<std::optional<ClientFd>> find(Tid thread, const Fd &file) const;
+  Result<std::optional<Foothold>> find(Tid thread, const Fd &file) const;
 
-  /// Installs @p file, and closes what was abandoned in the process.
-  /// @param process A pidfd of the thread's process.
-  /// @return As install_descriptor().
-  Result<ClientFd> install(BorrowedThread &thread, const Fd &process, const Fd &file);
+  /// Installs @p file and a page, and takes away what was abandoned in the process.
+  /// @param handle A pidfd of the thread, for copies of its descriptors.
+  /// @return As install_descriptor() and BorrowedThread::scratch(). ENFILE: we have too many
+  ///         descriptors to remember it by.
+  Result<Foothold> install(BorrowedThread &thread, const Fd &handle, const Fd &file);
 
 private:
+  void end_others_of(BorrowedThread &thread, Pid process);
+  void keep_few();
+
   AbandonedDescriptors &abandoned_;
   std::list<ResidentDescriptor> residents_; ///< The latest last.
 };

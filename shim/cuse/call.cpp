@@ -6,6 +6,10 @@ namespace vfio_shim::cuse {
 
 namespace {
 
+/// What a call gets that is answered early, if nobody is left to give it its result: the same as
+/// any call that is under way when the daemon dies.
+constexpr int daemon_has_died = ECONNABORTED;
+
 /// Failures that an operator wants to hear of: the client could not be helped, rather than wrong.
 bool deserves_warning(const Error &error) {
   return error.for_operator || error.code == EBUSY || error.code == EOPNOTSUPP ||
@@ -22,8 +26,9 @@ Call::Call(fuse_req_t request, unsigned int command, std::uint64_t argument,
       argument_(argument),
       observer_(observer),
       client_(
-          Tid{fuse_req_ctx(request)->pid}, [request] { fuse_reply_ioctl(request, 0, nullptr, 0); },
-          residents, std::move(surroundings)),
+          Tid{fuse_req_ctx(request)->pid},
+          [request] { return fuse_reply_err(request, daemon_has_died) == 0; }, residents,
+          std::move(surroundings)),
       observed_(observer, observe::trace::Kind::call, std::move(file),
                 Tid{fuse_req_ctx(request)->pid}, command, argument) {}
 

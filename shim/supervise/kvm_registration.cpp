@@ -145,7 +145,8 @@ bool KvmRegistrations::serve(const Listener &listener, const TrappedCall &call) 
   bool answered = false;
   const auto thread = client::BorrowedThread::borrow(call.thread, [&] {
     answered = true;
-    listener.answer(call, 0);
+    listener.answer(call, -ENOSYS); // As after the supervisor's death.
+    return true;
   });
   Result<void> done =
       thread ? set_attributes(**thread, process, call.file, request->attribute, **files)

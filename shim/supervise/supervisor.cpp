@@ -47,7 +47,7 @@ void serve(const Listener &listener, KvmRegistrations &kvm, const TrappedCall &c
   }
   client::AbandonedDescriptors none_abandoned;
   client::ResidentDescriptors none(none_abandoned);
-  client::CallingThread caller(call.thread, [] {}, none, {});
+  client::CallingThread caller(call.thread, [] { return false; }, none, {});
   const auto served = listener.waits(call) ? serve_reset(caller, call) : std::nullopt;
   if (!served) {
     listener.let_through(call);

@@ -24,11 +24,12 @@ public:
   void kill_now();
   /// Whether the child ends within `patience` and nothing failed in it.
   testing::AssertionResult wait(std::chrono::seconds patience = default_patience);
+  /// Whether the child ends within `patience`, in whatever way.
+  bool ends_within(std::chrono::milliseconds patience) const;
 
   static constexpr std::chrono::seconds default_patience{30};
 
 private:
-  bool ends_within(std::chrono::milliseconds patience) const;
   /// Collects the child's status, which must not take long once it was killed or has ended.
   /// Whether it could: a thread that somebody else traces can keep a dead process from its end.
   bool reap();

@@ -34,6 +34,12 @@ std::vector<Provider> providers_like_type1_in(Behaviour behaviour) {
   return alike;
 }
 
+std::vector<Provider> shims_under_test() {
+  std::vector<Provider> shims = providers_under_test();
+  std::erase_if(shims, [](const Provider &p) { return !p.is_shim(); });
+  return shims;
+}
+
 void note_feature(Behaviour behaviour) {
   testing::Test::RecordProperty("feature", std::string{to_string(behaviour)});
 }

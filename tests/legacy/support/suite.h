@@ -20,6 +20,9 @@ void set_providers_under_test(std::vector<Provider> providers);
 /// The providers under test that do as type1 does in `behaviour`.
 std::vector<Provider> providers_like_type1_in(Behaviour behaviour);
 
+/// The providers under test that are the shim, on whatever backend.
+std::vector<Provider> shims_under_test();
+
 /// Puts down in the test results that the suite is about providers with this behaviour.
 void note_feature(Behaviour behaviour);
 
@@ -82,6 +85,13 @@ void expect_a_client_works(const Provider &provider, const PciDevice &device);
 #define LEGACY_SUITE(Name, Base)                                                                   \
   class Name : public Base {};                                                                     \
   INSTANTIATE_TEST_SUITE_P(, Name, testing::ValuesIn(legacy::providers_under_test()),              \
+                           [](const auto &info) { return info.param.identifier(); })
+
+/// As LEGACY_SUITE, for the shim only: about the daemon, which the kernel's own providers have not.
+#define LEGACY_SUITE_OF_SHIMS(Name, Base)                                                          \
+  class Name : public Base {};                                                                     \
+  GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(Name);                                             \
+  INSTANTIATE_TEST_SUITE_P(, Name, testing::ValuesIn(legacy::shims_under_test()),                  \
                            [](const auto &info) { return info.param.identifier(); })
 
 /// As LEGACY_SUITE, for the providers that have `behaviour` at all. That the others have not needs

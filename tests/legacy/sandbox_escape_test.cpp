@@ -1,0 +1,122 @@
+// A client that denies itself a system call does not get it by changing the code that a borrowed
+// thread of it runs.
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <cstddef>
+#include <cstring>
+#include <system_error>
+#include <thread>
+
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+
+#include "child.h"
+#include "suite.h"
+
+namespace {
+
+using namespace legacy;
+using namespace std::chrono_literals;
+
+/// socket() is EPERM from now on, in this thread and those that it starts.
+void deny_oneself_sockets() {
+  std::array program{
+      sock_filter BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+      sock_filter BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_socket, 0, 1),
+      sock_filter BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+      sock_filter BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+  };
+  const sock_fprog filter{.len = program.size(), .filter = program.data()};
+  if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
+      ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) != 0)
+    throw std::system_error{errno, std::generic_category(), "PR_SET_SECCOMP"};
+}
+
+/// Code that makes an ioctl, and that can be changed while it does: then it makes
+/// socket(AF_UNIX, SOCK_STREAM, 0), and notes the result.
+class Gate {
+public:
+  Gate() : room_{page} {
+    put({0}, std::array<std::uint8_t, 9>{0x90,                        // nop
+                                         0xb8, SYS_ioctl, 0, 0, 0,    // mov $SYS_ioctl, %eax
+                                         0x0f, 0x05,                  // syscall
+                                         0xc3});                      // ret
+    put(trap, std::array<std::uint8_t, 21>{0xb8, SYS_socket, 0, 0, 0, // mov $SYS_socket, %eax
+                                           0xbf, 1,          0, 0, 0, // mov $AF_UNIX, %edi
+                                           0xbe, 1,          0, 0, 0, // mov $SOCK_STREAM, %esi
+                                           0x31, 0xd2,                // xor %edx, %edx
+                                           0x0f, 0x05,                // syscall
+                                           0x89, 0x05});              // mov %eax, NOTE(%rip)
+    constexpr Bytes behind_the_store = trap + Bytes{25};
+    put(trap + Bytes{21}, static_cast<std::int32_t>((note - behind_the_store).count));
+    put(behind_the_store, std::uint8_t{0xc3}); // ret
+    room_.protect({0}, page, PROT_READ | PROT_WRITE | PROT_EXEC);
+  }
+
+  /// ioctl(2), if the gate does not lead elsewhere.
+  long ioctl(int fd, unsigned long request, const void *argument) const {
+    return reinterpret_cast<long (*)(int, unsigned long, const void *)>(room_.data())(fd, request,
+                                                                                      argument);
+  }
+
+  void lead(bool to_the_trap) const {
+    constexpr std::uint16_t system_call = 0x050f;
+    constexpr auto jump =
+        static_cast<std::uint16_t>(0xeb | ((trap - (instruction + Bytes{2})).count << 8));
+    std::atomic_ref{*reinterpret_cast<std::uint16_t *>(room_.at(instruction))} =
+        to_the_trap ? jump : system_call;
+  }
+
+  /// What socket() returned last; 0 if it was never called.
+  int noted() const { return std::atomic_ref{*reinterpret_cast<int *>(room_.at(note))}; }
+
+private:
+  static constexpr Bytes instruction{6}, trap{64}, note{2048};
+
+  template <typename Object>
+  void put(Bytes where, const Object &what) const {
+    std::memcpy(room_.at(where), &what, sizeof(what));
+  }
+
+  Memory room_;
+};
+
+LEGACY_SUITE(SandboxEscape, LegacySuite);
+
+TEST_P(SandboxEscape, ABorrowedThreadRunsOnlyWhatItWasToldTo) {
+  const PciDevice device = topology::lone_edus(1)[0];
+  run_in_child([&] {
+    const Client client{provider(), device};
+    const Memory memory{page};
+    const Gate gate;
+    deny_oneself_sockets();
+    ASSERT_EQ(::syscall(SYS_socket, 1, 1, 0), -1);
+    std::atomic<bool> done = false;
+    std::jthread changer{[&] {
+      for (bool trap = false; !done; trap = !trap)
+        gate.lead(trap);
+    }};
+    const auto map = map_request(some_iova, memory.data(), memory.size());
+    const auto end = std::chrono::steady_clock::now() + 3s;
+    bool escaped = false;
+    for (int i = 0; i < 1000 && !escaped && std::chrono::steady_clock::now() < end; ++i) {
+      (void)gate.ioctl(client.container.fd().number(), VFIO_IOMMU_MAP_DMA, &map);
+      (void)client.container.unmap_all();
+      escaped = gate.noted() > 0;
+    }
+    done = true;
+    EXPECT_FALSE(escaped) << "it has a socket";
+    changer.join();
+    EXPECT_EQ(client.container.map(some_iova, memory), succeeds) << "all the same";
+    EXPECT_EQ(client.container.unmap_all(), unmaps(page));
+  });
+}
+
+} // namespace
