@@ -37,11 +37,14 @@ std::optional<GroupId> parse_group_id(std::string_view text) {
 
 /// Calls @p visit with every entry of @p directory; a directory that is not there has none.
 template <typename Visit>
-void for_each_entry(const fs::path &directory, Visit visit) {
+Result<void> for_each_entry(const fs::path &directory, Visit visit) {
   std::error_code error;
   for (fs::directory_iterator entry(directory, error), end; !error && entry != end;
        entry.increment(error))
     visit(entry->path());
+  if (error && error != std::errc::no_such_file_or_directory)
+    return fail(error.value(), directory);
+  return {};
 }
 
 bool has_vfio_cdev(const fs::path &device) {
@@ -51,9 +54,9 @@ bool has_vfio_cdev(const fs::path &device) {
 
 } // namespace
 
-std::vector<Group> scan(const Roots &roots) {
+Result<std::vector<Group>> groups(const Roots &roots) {
   std::map<GroupId, Group> groups;
-  for_each_entry(roots.sys / "class/vfio-dev", [&](const fs::path &entry) {
+  const auto add = [&](const fs::path &entry) {
     const auto id = parse_group_id(link_target_name(entry / "device/iommu_group"));
     if (!id)
       return; // Unplugged while we looked, or a device without an IOMMU.
@@ -61,7 +64,8 @@ std::vector<Group> scan(const Roots &roots) {
     group.id = *id;
     group.devices.push_back({.name = link_target_name(entry / "device"),
                              .cdev = roots.dev / "vfio/devices" / entry.filename()});
-  });
+  };
+  VFIO_SHIM_TRY(for_each_entry(roots.sys / "class/vfio-dev", add));
 
   std::vector<Group> ordered;
   for (auto &[id, group] : groups) {
@@ -71,8 +75,15 @@ std::vector<Group> scan(const Roots &roots) {
   return ordered;
 }
 
+std::vector<Group> scan(const Roots &roots) {
+  return groups(roots).value_or(std::vector<Group>{});
+}
+
 Result<Group> find(GroupId id, const Roots &roots) {
-  for (Group &group : scan(roots))
+  auto present = groups(roots);
+  if (!present)
+    return pass_on(present);
+  for (Group &group : *present)
     if (group.id == id)
       return std::move(group);
   return fail(ENODEV, fmt::format("no device of IOMMU group {} has a VFIO cdev", id.value));
@@ -80,14 +91,15 @@ Result<Group> find(GroupId id, const Roots &roots) {
 
 bool viable(GroupId id, const Roots &roots) {
   bool all_left_alone = true;
-  for_each_entry(roots.sys / "kernel/iommu_groups" / std::to_string(id.value) / "devices",
-                 [&](const fs::path &device) {
-                   const std::string driver = link_target_name(device / "driver");
-                   if (driver.empty() || has_vfio_cdev(device))
-                     return;
-                   if (std::ranges::find(drivers_without_dma, driver) == drivers_without_dma.end())
-                     all_left_alone = false;
-                 });
+  (void)for_each_entry(roots.sys / "kernel/iommu_groups" / std::to_string(id.value) / "devices",
+                       [&](const fs::path &device) {
+                         const std::string driver = link_target_name(device / "driver");
+                         if (driver.empty() || has_vfio_cdev(device))
+                           return;
+                         if (std::ranges::find(drivers_without_dma, driver) ==
+                             drivers_without_dma.end())
+                           all_left_alone = false;
+                       });
   return all_left_alone;
 }
 

@@ -30,9 +30,13 @@ struct Group {
 };
 
 /// Every group that has a device with a VFIO cdev, ordered by id.
+/// @return The errno of reading sysfs, EMFILE for example. A kernel without VFIO has no groups.
+Result<std::vector<Group>> groups(const Roots &roots = {});
+
+/// The same, where nobody minds whether there is nothing or nothing can be read.
 std::vector<Group> scan(const Roots &roots = {});
 
-/// One group. @return ENODEV if none of its devices has a VFIO cdev.
+/// One group. @return ENODEV if none of its devices has a VFIO cdev. As groups().
 Result<Group> find(GroupId id, const Roots &roots = {});
 
 /// Whether no device of the group is in the hands of a host driver that does DMA of its own.

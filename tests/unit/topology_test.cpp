@@ -1,6 +1,8 @@
+#include "vfio_shim/fd.hpp"
 #include "vfio_shim/topology.hpp"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include "support/answer.hpp"
 #include "support/fake_sysfs.hpp"
@@ -26,6 +28,20 @@ class Scan : public TopologyTest {};
 
 TEST_F(Scan, FindsNothingWhereThereIsNoVfio) {
   EXPECT_TRUE(scan(sysfs.roots()).empty());
+}
+
+TEST_F(Scan, WithoutDescriptorsCannotTell) {
+  add_vfio_device("0000:00:03.0", GroupId{2}, 7);
+  rlimit before{};
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &before), 0);
+  const rlim_t next = static_cast<rlim_t>(Fd{::dup(0)}.get());
+  const rlimit tight{.rlim_cur = next, .rlim_max = before.rlim_max};
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &tight), 0);
+  const auto all = answer_of(groups(sysfs.roots()));
+  const auto one = answer_of(find(GroupId{2}, sysfs.roots()));
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &before), 0);
+  EXPECT_EQ(all, fails(EMFILE));
+  EXPECT_EQ(one, fails(EMFILE)) << "rather than ENODEV";
 }
 
 TEST_F(Scan, FindsADeviceWithItsCdev) {
