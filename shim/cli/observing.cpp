@@ -53,4 +53,12 @@ Result<std::unique_ptr<Observing>> Observing::start(const ObservingOptions &opti
   return observing;
 }
 
+void Observing::finish() {
+  metrics_.reset();
+  if (recorder_)
+    recorder_->finish();
+  if (usage_)
+    usage_->finish();
+}
+
 } // namespace vfio_shim::cli

@@ -44,6 +44,9 @@ public:
 
   observe::Observer &observer() { return *observer_; }
 
+  /// Writes down what is left, although calls may still be under way: they are observed no more.
+  void finish();
+
 private:
   Observing() = default;
 

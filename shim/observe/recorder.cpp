@@ -70,8 +70,13 @@ Recorder::Recorder(std::filesystem::path path, Fd file)
       writer_([this](const std::stop_token &stop) { write_as_they_come(stop); }) {}
 
 Recorder::~Recorder() {
+  finish();
+}
+
+void Recorder::finish() {
   writer_.request_stop();
-  writer_.join();
+  if (writer_.joinable())
+    writer_.join();
 }
 
 void Recorder::add(const trace::Record &record) {

@@ -39,8 +39,11 @@ public:
 
   Recorder(const Recorder &) = delete;
   Recorder &operator=(const Recorder &) = delete;
-  /// Writes what is left, and the end.
+  /// As finish().
   ~Recorder();
+
+  /// Writes what is left, and the end. What is added afterwards is lost.
+  void finish();
 
   /// When the recording began, on the clock that never jumps.
   std::chrono::steady_clock::time_point began() const { return began_; }

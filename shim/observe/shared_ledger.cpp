@@ -144,6 +144,10 @@ SharedLedger::SharedLedger(std::string name, ipc::shared_memory_object memory,
                 memory_.get_mapping_handle().handle, header().mappings) {}
 
 SharedLedger::~SharedLedger() {
+  remove();
+}
+
+void SharedLedger::remove() {
   // A forked child is not the daemon.
   if (header().daemon_pid == ::getpid())
     ipc::shared_memory_object::remove(name_.c_str());

@@ -52,8 +52,11 @@ public:
 
   SharedLedger(const SharedLedger &) = delete;
   SharedLedger &operator=(const SharedLedger &) = delete;
-  /// Removes the region.
+  /// As remove().
   ~SharedLedger() override;
+
+  /// Takes the region's name away. Whoever still writes to it does so unseen.
+  void remove();
 
   /// Counts of calls, in the same region.
   Statistics &statistics() const {

@@ -74,8 +74,13 @@ UsageKeeper::UsageKeeper(std::filesystem::path state)
     : state_(std::move(state)), writer_([this](const std::stop_token &stop) { keep(stop); }) {}
 
 UsageKeeper::~UsageKeeper() {
+  finish();
+}
+
+void UsageKeeper::finish() {
   writer_.request_stop();
-  writer_.join();
+  if (writer_.joinable())
+    writer_.join();
 }
 
 std::shared_ptr<LiveUse> UsageKeeper::program_of(Pid process) {

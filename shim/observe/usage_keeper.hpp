@@ -49,8 +49,11 @@ public:
 
   UsageKeeper(const UsageKeeper &) = delete;
   UsageKeeper &operator=(const UsageKeeper &) = delete;
-  /// Writes down what is left.
+  /// As finish().
   ~UsageKeeper();
+
+  /// Writes down what is left. What is used afterwards is lost.
+  void finish();
 
   /// Where to count what the process does. By its executable: one look at /proc.
   std::shared_ptr<LiveUse> program_of(Pid process);
