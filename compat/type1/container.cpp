@@ -1,6 +1,7 @@
 #include "vfio_shim/container.hpp"
 
 #include "type1/address_space_state.hpp"
+#include "type1/container_turn.hpp"
 
 #include <fmt/format.h>
 
@@ -31,9 +32,12 @@ Container::~Container() {
   ledger_.container_gone(record_);
 }
 
-Result<void> Container::join(const topology::Group &group, Ledger::Record group_record) {
-  const std::scoped_lock lock(mutex_);
-  let_unused_go();
+Result<std::shared_ptr<Membership>> Container::join(const topology::Group &group,
+                                                    Ledger::Record group_record) {
+  const Turn turn(*this);
+  // One of that number which is still here was unplugged: the kernel has each number once.
+  if (const auto unplugged = groups_.find(group.id); unplugged != groups_.end())
+    let_go(*std::shared_ptr(unplugged->second));
   VFIO_SHIM_TRY(make_backend_if_none());
   auto joined = backend_->claim(group);
   if (joined && iommu_) {
@@ -46,74 +50,126 @@ Result<void> Container::join(const topology::Group &group, Ledger::Record group_
   if (!joined) {
     if (groups_.empty())
       backend_.reset();
-    return joined;
+    return pass_on(joined);
   }
-  groups_.insert(group.id);
+  auto member = std::make_shared<Membership>(group.id, group_record);
+  groups_.emplace(group.id, member);
   ledger_.group_moved(group_record, record_);
-  return {};
+  return member;
 }
 
-void Container::leave(GroupId group, Ledger::Record group_record) {
-  const std::scoped_lock lock(mutex_);
-  let_go(group, group_record);
+void Container::leave(Membership &member) {
+  const Turn turn(*this);
+  let_go(member);
 }
 
-void Container::leave_when_unused(GroupId group, Ledger::Record group_record) {
-  const std::scoped_lock lock(mutex_);
-  if (groups_.contains(group))
-    leaving_.insert_or_assign(group, group_record);
+Departure Container::try_leave(Membership &member) {
+  return try_to_let_go(member, Membership::Stay::no_longer);
 }
 
-void Container::let_go(GroupId group, Ledger::Record group_record) {
-  leaving_.erase(group);
-  if (groups_.erase(group) == 0)
-    return; // It has gone already, when it was unused.
-  ledger_.group_moved(group_record, 0);
+Departure Container::try_leave_when_unused(Membership &member) {
+  return try_to_let_go(member, Membership::Stay::while_a_device_is_open);
+}
+
+void Container::follow(Membership &member, const topology::Group &present) {
+  {
+    const std::scoped_lock lock(member.mutex_);
+    member.present_ = present;
+  }
+  put_off_ = true;
+  const Turn turn(*this, std::try_to_lock);
+}
+
+Departure Container::try_to_let_go(Membership &member, Membership::Stay stay) {
+  if (member.stay_ < stay) // Its group asks for one thing at a time.
+    member.stay_ = stay;
+  put_off_ = true;
+  const Turn turn(*this, std::try_to_lock);
+  if (member.ended())
+    return Departure::left;
+  return turn.has_come() ? Departure::device_open : Departure::busy;
+}
+
+/// Does what was put off.
+void Container::catch_up() {
+  if (!put_off_.exchange(false) && !awaiting_devices_)
+    return;
+  awaiting_devices_ = false;
+  for (const auto &[id, member] : std::map(groups_)) {
+    follow_news(*member);
+    if (is_to_leave(*member))
+      let_go(*member);
+    else if (member->stay_ != Membership::Stay::for_good)
+      awaiting_devices_ = true;
+  }
+}
+
+void Container::follow_news(Membership &member) {
+  std::optional<topology::Group> present;
+  {
+    const std::scoped_lock lock(member.mutex_);
+    present.swap(member.present_);
+  }
+  if (present)
+    backend_->follow(*present);
+}
+
+bool Container::is_to_leave(const Membership &member) {
+  switch (member.stay_) {
+  case Membership::Stay::for_good:
+    return false;
+  case Membership::Stay::while_a_device_is_open:
+    return backend_->open_devices(member.group_).empty();
+  case Membership::Stay::no_longer:
+    return true;
+  }
+  return false;
+}
+
+void Container::let_go(Membership &member) {
+  const auto found = groups_.find(member.group_);
+  if (found == groups_.end() || found->second.get() != &member)
+    return; // It has gone already.
+  const auto kept = std::move(found->second);
+  groups_.erase(found);
+  ledger_.group_moved(member.record_, 0);
   if (groups_.empty()) {
     end_address_space();
     backend_.reset();
-    return;
+  } else {
+    backend_->release(member.group_);
+    if (iommu_ && iommu_->tracking_dirty)
+      iommu_->mappings.mark_all_dirty(); // What only the group's IOMMU knew is lost.
+    // Fewer devices can only widen what is usable; if it cannot be read, the old answer stays
+    // right.
+    if (iommu_)
+      (void)refresh_address_space();
   }
-  backend_->release(group);
-  if (iommu_ && iommu_->tracking_dirty)
-    iommu_->mappings.mark_all_dirty(); // What only the group's IOMMU knew is lost.
-  // Fewer devices can only widen what is usable; if it cannot be read, the old answer stays right.
-  if (iommu_)
-    (void)refresh_address_space();
-}
-
-void Container::let_unused_go() {
-  for (const auto &[group, record] : std::map(leaving_))
-    if (backend_->open_devices(group).empty())
-      let_go(group, record);
-}
-
-void Container::follow(const topology::Group &present) {
-  const std::scoped_lock lock(mutex_);
-  if (backend_)
-    backend_->follow(present);
-}
-
-bool Container::busy() {
-  const std::unique_lock lock(mutex_, std::try_to_lock);
-  return !lock.owns_lock();
+  member.ended_ = true;
 }
 
 Result<Fd> Container::open_device(GroupId group, const topology::Device &device) {
-  const std::scoped_lock lock(mutex_);
+  const Turn turn(*this);
   if (!iommu_)
     return fail(EINVAL, "no VFIO_SET_IOMMU yet");
   return backend_->open_device(group, device);
 }
 
 void Container::given_away(GroupId group, std::string_view name) {
-  const std::scoped_lock lock(mutex_);
+  const Turn turn(*this);
   if (backend_)
     backend_->given_away(group, name);
 }
 
 std::vector<std::string> Container::open_devices(GroupId group) {
-  const std::scoped_lock lock(mutex_);
+  const Turn turn(*this);
+  return backend_ ? backend_->open_devices(group) : std::vector<std::string>{};
+}
+
+std::optional<std::vector<std::string>> Container::try_open_devices(GroupId group) {
+  const Turn turn(*this, std::try_to_lock);
+  if (!turn.has_come())
+    return std::nullopt;
   return backend_ ? backend_->open_devices(group) : std::vector<std::string>{};
 }
 

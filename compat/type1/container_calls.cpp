@@ -5,6 +5,7 @@
 #include "abi/vfio.hpp"
 #include "type1/address_space_state.hpp"
 #include "type1/capability_chain.hpp"
+#include "type1/container_turn.hpp"
 #include "type1/dirty_bitmap.hpp"
 #include "type1/dirty_pages.hpp"
 #include "type1/operations.hpp"
@@ -268,15 +269,29 @@ private:
 };
 
 Result<long> Container::call(Client &client, unsigned int command, std::uint64_t argument) {
-  const std::scoped_lock lock(mutex_);
-  let_unused_go();
-  if (const auto *operation = type1::find_operation(ContainerCalls::always, command))
+  if (const auto *operation = type1::find_operation(ContainerCalls::always, command)) {
+    const Turn turn(*this); // None of these reads the client's memory.
     return type1::carry_out(*operation, *this, client, argument);
+  }
+  VFIO_SHIM_TRY(has_iommu());
+  const auto *operation = type1::find_operation(ContainerCalls::with_iommu, command);
+  if (operation == nullptr)
+    return fail(ENOTTY, fmt::format("unknown ioctl {:#x}", command));
+  // The client may make this wait for ever. Nobody else shall.
+  const auto read = type1::read_argument(operation->kind, operation->minimum, client, argument);
+  if (!read)
+    return pass_on(read);
+  const Turn turn(*this);
+  if (!iommu_)
+    return fail(EINVAL, "the last group has left");
+  return operation->handle(*this, client, *read);
+}
+
+Result<void> Container::has_iommu() {
+  const Turn turn(*this);
   if (!iommu_)
     return fail(EINVAL, "needs VFIO_SET_IOMMU");
-  if (const auto *operation = type1::find_operation(ContainerCalls::with_iommu, command))
-    return type1::carry_out(*operation, *this, client, argument);
-  return fail(ENOTTY, fmt::format("unknown ioctl {:#x}", command));
+  return {};
 }
 
 std::string_view Container::call_name(unsigned int command) {

@@ -1,6 +1,7 @@
 #include "vfio_shim/group.hpp"
 
 #include <algorithm>
+#include <utility>
 
 namespace vfio_shim {
 
@@ -12,7 +13,8 @@ Group::Group(GroupId id, topology::Roots roots, Ledger *ledger, Pid client)
 
 Group::~Group() {
   leave_container();
-  ledger_.group_gone(record_);
+  if (record_ != 0)
+    ledger_.group_gone(record_);
 }
 
 bool Group::device_open() {
@@ -20,42 +22,55 @@ bool Group::device_open() {
   return any_device_open();
 }
 
-bool Group::leave_when_unused() {
-  const std::scoped_lock lock(mutex_);
-  if (any_device_open()) {
-    container_->leave_when_unused(id_, record_);
+Departure Group::try_leave_when_unused() {
+  closed_ = true;
+  const std::unique_lock lock(mutex_, std::try_to_lock);
+  if (!lock.owns_lock())
+    return Departure::busy;
+  if (!container_)
+    return Departure::left;
+  const Departure departure = container_->try_leave_when_unused(*membership_);
+  if (departure == Departure::left)
+    forget_container();
+  else if (const auto open = container_->try_open_devices(id_))
+    forget_all_devices_but(*open);
+  return departure;
+}
+
+Departure Group::try_close() {
+  closed_ = true;
+  const std::unique_lock lock(mutex_, std::try_to_lock);
+  if (!lock.owns_lock())
+    return Departure::busy;
+  if (container_ && container_->try_leave(*membership_) == Departure::busy)
+    return Departure::busy;
+  forget_container();
+  // Nobody may ever tell that its file is closed.
+  if (record_ != 0)
+    ledger_.group_gone(std::exchange(record_, 0));
+  return Departure::left;
+}
+
+bool Group::try_follow_topology() {
+  const std::unique_lock lock(mutex_, std::try_to_lock);
+  if (!lock.owns_lock())
     return false;
-  }
-  leave_container();
+  // No device left: whoever owns the group closes it.
+  if (container_)
+    if (const auto present = topology::find(id_, roots_))
+      container_->follow(*membership_, *present);
   return true;
 }
 
-void Group::close() {
-  const std::scoped_lock lock(mutex_);
-  leave_container();
-}
-
-void Group::follow_topology() {
-  const std::scoped_lock lock(mutex_);
-  if (!container_)
-    return;
-  // No device left: whoever owns the group closes it.
-  if (const auto present = topology::find(id_, roots_))
-    container_->follow(*present);
-}
-
-bool Group::busy() {
-  const std::unique_lock lock(mutex_, std::try_to_lock);
-  return !lock.owns_lock() || (container_ && container_->busy());
-}
-
 void Group::leave_container() {
-  if (!container_)
-    return;
-  for (const GivenDevice &device : given_)
-    ledger_.device_gone(device.record);
-  given_.clear();
-  container_->leave(id_, record_);
+  if (container_)
+    container_->leave(*membership_);
+  forget_container();
+}
+
+void Group::forget_container() {
+  forget_all_devices_but({});
+  membership_.reset();
   container_.reset();
 }
 
@@ -63,13 +78,17 @@ bool Group::any_device_open() {
   if (!container_)
     return false;
   const auto open = container_->open_devices(id_);
+  forget_all_devices_but(open);
+  return !open.empty();
+}
+
+void Group::forget_all_devices_but(const std::vector<std::string> &open) {
   std::erase_if(given_, [&](const GivenDevice &device) {
     if (std::ranges::find(open, device.name) != open.end())
       return false;
     ledger_.device_gone(device.record);
     return true;
   });
-  return !open.empty();
 }
 
 } // namespace vfio_shim

@@ -129,6 +129,8 @@ struct GroupCalls {
       return pass_on(file);
 
     const std::scoped_lock lock(group.mutex_);
+    if (group.closed_)
+      return fail(ENODEV, "the group is closed, or was unplugged");
     if (group.container_)
       return fail(EINVAL, "group is in a container already");
     auto container = client.container_behind(*file);
@@ -137,7 +139,10 @@ struct GroupCalls {
     const auto topology = topology::find(group.id_, group.roots_);
     if (!topology)
       return pass_on(topology);
-    VFIO_SHIM_TRY(container->join(*topology, group.record_));
+    auto joined = container->join(*topology, group.record_);
+    if (!joined)
+      return pass_on(joined);
+    group.membership_ = std::move(*joined);
     group.container_ = std::move(container);
     return 0;
   }

@@ -8,12 +8,12 @@
 #include "vfio_shim/result.hpp"
 #include "vfio_shim/units.hpp"
 
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -37,11 +37,47 @@ struct ContainerOptions {
   std::optional<IovaRange> iova_window{};
 };
 
+/// How far a group has come on its way out. It waits for nobody.
+enum class Departure : std::uint8_t {
+  left,
+  device_open, ///< The client still has a device of the group open.
+  busy,        ///< A call is being served. The group leaves at its end, or when asked again.
+};
+
+/// A group's place in a container, from joining to leaving. Two groups of the same number, one
+/// plugged in after the other was unplugged, have a place each.
+class Membership {
+public:
+  Membership(GroupId group, Ledger::Record record) : group_(group), record_(record) {}
+  Membership(const Membership &) = delete;
+  Membership &operator=(const Membership &) = delete;
+
+  /// Whether the group has left. What the container wrote down of it is in the ledger by then.
+  bool ended() const { return ended_; }
+
+private:
+  friend class Container;
+
+  /// How long the group is to stay.
+  enum class Stay : std::uint8_t { for_good, while_a_device_is_open, no_longer };
+
+  const GroupId group_;
+  const Ledger::Record record_;
+  std::atomic<Stay> stay_ = Stay::for_good;
+  std::atomic<bool> ended_ = false;
+  std::mutex mutex_;                       ///< Guards present_; nobody waits while holding it.
+  std::optional<topology::Group> present_; ///< For Backend::follow(), if there is news.
+};
+
 /// One address space and the groups that share it, by type1's rules.
 ///
 /// Lives as long as its file or one of its groups. The first group gives it a backend,
 /// VFIO_SET_IOMMU an address space; when the last group leaves, everything mapped goes and it is as
 /// new. Thread-safe.
+///
+/// A call may wait for its client for ever. Other calls on the container wait for it, and so do
+/// join(), leave() and what concerns devices. follow() and the methods that begin with `try` wait
+/// for nobody: what they cannot do at once is put off, and done by the call in the way at its end.
 class Container {
 public:
   Container(ContainerOptions options, Pid client);
@@ -62,20 +98,19 @@ public:
   /// @return EPERM: the group is not viable. EINVAL: reserved regions collide with mappings or with
   ///         ContainerOptions::iova_window. EBUSY: a mapping's vaddr is invalid
   ///         (VFIO_DMA_UNMAP_FLAG_VADDR).
-  Result<void> join(const topology::Group &group, Ledger::Record group_record);
+  Result<std::shared_ptr<Membership>> join(const topology::Group &group,
+                                           Ledger::Record group_record);
 
   /// Lets the group go. The last one takes the address space with it.
-  void leave(GroupId group, Ledger::Record group_record);
-
-  /// Lets the group go as soon as no device of it is open: looked at before each call and join,
-  /// because nobody tells when a device is closed.
-  void leave_when_unused(GroupId group, Ledger::Record group_record);
+  void leave(Membership &member);
+  /// The same. @return `left` or `busy`.
+  Departure try_leave(Membership &member);
+  /// Lets the group go as soon as no device of it is open. To be called again until it has left,
+  /// because nobody tells when a device is closed; each call on the container looks, too.
+  Departure try_leave_when_unused(Membership &member);
 
   /// See Backend::follow().
-  void follow(const topology::Group &present);
-
-  /// Whether a call is being served, for which the other methods would wait.
-  bool busy();
+  void follow(Membership &member, const topology::Group &present);
 
   /// Opens a device of a group that has joined. See Backend::open_device(). EINVAL: no IOMMU set.
   Result<Fd> open_device(GroupId group, const topology::Device &device);
@@ -83,12 +118,20 @@ public:
   void given_away(GroupId group, std::string_view name);
   /// See Backend::open_devices().
   std::vector<std::string> open_devices(GroupId group);
+  /// The same, or nothing if a call is being served.
+  std::optional<std::vector<std::string>> try_open_devices(GroupId group);
 
 private:
   friend struct ContainerCalls; // The handlers behind call(), in compat/type1/.
 
-  void let_go(GroupId group, Ledger::Record group_record);
-  void let_unused_go();
+  class Turn;
+
+  Result<void> has_iommu();
+  Departure try_to_let_go(Membership &member, Membership::Stay stay);
+  void catch_up();
+  void follow_news(Membership &member);
+  bool is_to_leave(const Membership &member);
+  void let_go(Membership &member);
   Result<void> make_backend_if_none();
   Result<void> may_attach() const;
   Result<void> refresh_address_space();
@@ -98,9 +141,10 @@ private:
   Ledger silent_ledger_;
   Ledger &ledger_;
   Ledger::Record record_;
-  std::mutex mutex_; ///< Guards everything below.
-  std::set<GroupId> groups_;
-  std::map<GroupId, Ledger::Record> leaving_;       ///< Those of them that wait for their devices.
+  std::atomic<bool> put_off_ = false; ///< A member is to leave or to follow, and nobody has looked.
+  std::mutex mutex_;                  ///< Guards everything below. Held by a Turn.
+  bool awaiting_devices_ = false;     ///< A member is to leave once its devices are closed.
+  std::map<GroupId, std::shared_ptr<Membership>> groups_;
   std::unique_ptr<Backend> backend_;                ///< While groups_ is not empty.
   std::unique_ptr<type1::AddressSpaceState> iommu_; ///< From VFIO_SET_IOMMU on.
 };

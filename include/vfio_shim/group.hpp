@@ -9,6 +9,7 @@
 #include "vfio_shim/topology.hpp"
 #include "vfio_shim/units.hpp"
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -26,7 +27,7 @@ public:
   Group(GroupId id, topology::Roots roots, Ledger *ledger, Pid client);
   Group(const Group &) = delete;
   Group &operator=(const Group &) = delete;
-  /// Leaves the container.
+  /// Leaves the container. Waits for calls on it, if the group has not left before.
   ~Group();
 
   GroupId id() const { return id_; }
@@ -41,24 +42,21 @@ public:
   static std::string_view call_name(unsigned int command);
 
   /// Whether a client still holds a device of the group open. While it does, the kernel keeps the
-  /// group open too, even if the group's own file was closed.
+  /// group open too, even if the group's own file was closed. Waits for calls on the container.
   bool device_open();
 
   /// The group's own file is closed: it leaves its container, but not before its devices are
-  /// closed. To be called again until it has left; its container looks too. May wait for a call on
-  /// either.
-  /// @return Whether it has left.
-  bool leave_when_unused();
+  /// closed. To be called again until it has left. Waits for nobody.
+  Departure try_leave_when_unused();
 
-  /// Leaves the container, whatever is still open. May wait for a call on either.
-  void close();
+  /// Leaves the container, whatever is still open, and is no more. To be called again until it has
+  /// left. Waits for nobody. @return `left` or `busy`.
+  Departure try_close();
 
   /// Devices have come or gone: lets those go that nobody has open and that are to be unbound from
-  /// their driver. May wait for a call on either.
-  void follow_topology();
-
-  /// Whether a call on the group or its container is being served, for which close() would wait.
-  bool busy();
+  /// their driver. Waits for nobody.
+  /// @return False if a call on the group is being served: to be called again then.
+  bool try_follow_topology();
 
 private:
   friend struct GroupCalls; // The handlers behind call(), in compat/type1/.
@@ -79,16 +77,21 @@ private:
   };
 
   void leave_container();
+  /// It has left.
+  void forget_container();
   /// Forgets the devices that the client has closed. @return Whether it has any open still.
   bool any_device_open();
+  void forget_all_devices_but(const std::vector<std::string> &open);
 
   const GroupId id_;
   const topology::Roots roots_;
   Ledger silent_ledger_;
   Ledger &ledger_;
   Ledger::Record record_;
-  std::mutex mutex_; ///< Guards everything below. Taken before the container's.
+  std::atomic<bool> closed_ = false; ///< Its file is closed, or it was unplugged: it joins no more.
+  std::mutex mutex_;                 ///< Guards everything below. Taken before the container's.
   std::shared_ptr<Container> container_;
+  std::shared_ptr<Membership> membership_; ///< In container_.
   std::vector<GivenDevice> given_;
 };
 

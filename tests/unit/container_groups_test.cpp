@@ -170,16 +170,16 @@ TEST_F(Closing, TheGroupFirstEndsTheAddressSpace) {
 
 TEST_F(Closing, AGroupWaitsForItsDeviceAndThenLeavesBeforeTheNextCall) {
   const Fd device = group->device(first_device);
-  EXPECT_FALSE(group->group().leave_when_unused());
+  EXPECT_EQ(group->group().try_leave_when_unused(), Departure::device_open);
   EXPECT_EQ(container.unmap_all(), answers(0x1000)) << "the device keeps it";
   machine.close_at_client(first_device);
   EXPECT_EQ(container.call(VFIO_IOMMU_GET_INFO, nullptr), fails(EINVAL)) << "no IOMMU any more";
   EXPECT_EQ(machine.backends_alive(), 0U);
-  EXPECT_TRUE(group->group().leave_when_unused());
+  EXPECT_EQ(group->group().try_leave_when_unused(), Departure::left);
 }
 
 TEST_F(Closing, AGroupWhoseDevicesAreClosedLeavesAtOnce) {
-  EXPECT_TRUE(group->group().leave_when_unused());
+  EXPECT_EQ(group->group().try_leave_when_unused(), Departure::left);
   EXPECT_EQ(machine.backends_alive(), 0U);
 }
 
@@ -222,15 +222,15 @@ TEST_F(MachineTest, ClosingAGroupThatWasNeverUsedDoesNothing) {
 
 TEST_F(Joining, TellsTheBackendOfDevicesThatCameOrWent) {
   GroupFile pair = program.open_group(pair_group);
-  pair.group().follow_topology();
+  EXPECT_TRUE(pair.group().try_follow_topology());
   EXPECT_EQ(machine.log, Log{}) << "it is in no container";
   ASSERT_EQ(pair.set_container(container), succeeds);
   machine.log.clear();
   machine.sysfs.remove_cdev(pair_device_a, 2);
-  pair.group().follow_topology();
+  EXPECT_TRUE(pair.group().try_follow_topology());
   EXPECT_EQ(machine.log, (Log{"follow 6: 1 device(s)"}));
   machine.sysfs.remove_cdev(pair_device_b, 3);
-  pair.group().follow_topology();
+  EXPECT_TRUE(pair.group().try_follow_topology());
   EXPECT_EQ(machine.log.size(), 1U) << "whoever holds the group closes it";
 }
 

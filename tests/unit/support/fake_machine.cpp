@@ -137,6 +137,8 @@ Result<AddressSpace> FakeBackend::address_space() {
 }
 
 Result<void> FakeBackend::map(Client & /*client*/, const MapRequest &request) {
+  if (machine_.while_mapping)
+    machine_.while_mapping();
   VFIO_SHIM_TRY(machine_.failure("map"));
   EXPECT_TRUE(everything_attached()) << "map() before attach_claimed()";
   const IovaRange range{request.iova, Iova{request.iova.value + request.size.value - 1}};

@@ -4,6 +4,7 @@
 
 #include "vfio_shim/backend.hpp"
 
+#include <functional>
 #include <map>
 #include <set>
 #include <string>
@@ -30,6 +31,8 @@ public:
   std::uint64_t page_sizes = (1ULL << 12) | (1ULL << 21) | (1ULL << 30);
   bool coherent = true;
   bool can_track_dirty = false;
+  /// Called in the midst of a map.
+  std::function<void()> while_mapping;
 
   /// A group of devices bound to vfio-pci; @p reserved is unusable in addition to msi.
   void add_group(GroupId id, const std::vector<std::string> &devices,

@@ -1,0 +1,43 @@
+/// @file
+/// One thread's turn with a container.
+#pragma once
+
+#include "vfio_shim/container.hpp"
+
+#include <mutex>
+
+namespace vfio_shim {
+
+/// The container's lock. Whoever has it does what others put off because of it.
+class Container::Turn {
+public:
+  /// Waits for the call that is being served.
+  explicit Turn(Container &container) : container_(container), lock_(container.mutex_) {
+    container_.catch_up();
+  }
+  /// Waits for nobody.
+  Turn(Container &container, std::try_to_lock_t /*instead_of_waiting*/)
+      : container_(container), lock_(container.mutex_, std::try_to_lock) {
+    if (has_come())
+      container_.catch_up();
+  }
+  Turn(const Turn &) = delete;
+  Turn &operator=(const Turn &) = delete;
+  ~Turn() {
+    if (!has_come())
+      return;
+    // What is put off just before the lock is given up must not be left to nobody.
+    do {
+      container_.catch_up();
+      lock_.unlock();
+    } while (container_.put_off_ && lock_.try_lock());
+  }
+
+  bool has_come() const { return lock_.owns_lock(); }
+
+private:
+  Container &container_;
+  std::unique_lock<std::mutex> lock_;
+};
+
+} // namespace vfio_shim
