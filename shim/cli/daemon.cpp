@@ -7,7 +7,9 @@
 #include "vfio_shim/fd.hpp"
 #include "vfio_shim/topology.hpp"
 
+#include <algorithm>
 #include <array>
+#include <chrono>
 #include <csignal>
 
 #include <fcntl.h>
@@ -37,14 +39,17 @@ Result<void> check_requirements(const DaemonOptions &options) {
   return {};
 }
 
-Fd take_signals() {
+Result<Fd> take_signals() {
   sigset_t signals;
   sigemptyset(&signals);
   for (const int signal : {SIGTERM, SIGINT, SIGUSR1})
     sigaddset(&signals, signal);
   ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   ::signal(SIGPIPE, SIG_IGN);
-  return Fd{::signalfd(-1, &signals, SFD_CLOEXEC)};
+  Fd taken{::signalfd(-1, &signals, SFD_CLOEXEC)};
+  if (!taken)
+    return fail_errno("signalfd");
+  return taken;
 }
 
 /// Each client's descriptors pass through here, and every node takes two.
@@ -60,15 +65,16 @@ void serve_until_told(cuse::Server &server, bool complete, HotplugMonitor &hotpl
                       const Fd &signals) {
   constexpr int idle_check_ms = 20;
   // A node cannot be made while the one before it, of a device that was there a moment ago, is on
-  // its way out: a worker may be at the end of its last call.
+  // its way out: a worker may be at the end of its last call. Or there are no descriptors.
   constexpr int retry_ms = 100;
-  constexpr int most_retries = 50;
+  constexpr int quick_retries = 50;
+  constexpr int slow_retry_ms = 1000;
   std::array<pollfd, 2> events{{{.fd = signals.get(), .events = POLLIN, .revents = 0},
                                 {.fd = hotplug.fd(), .events = POLLIN, .revents = 0}}};
   bool end_when_idle = false;
-  int retries = complete ? 0 : most_retries;
+  int quick = quick_retries;
   while (!end_when_idle || server.in_use()) {
-    const int retry = retries > 0 ? retry_ms : -1;
+    const int retry = complete ? -1 : quick > 0 ? retry_ms : slow_retry_ms;
     if (::poll(events.data(), events.size(), end_when_idle ? idle_check_ms : retry) < 0)
       continue;
     if ((events[0].revents & POLLIN) != 0) {
@@ -82,11 +88,30 @@ void serve_until_told(cuse::Server &server, bool complete, HotplugMonitor &hotpl
     const bool changed = (events[1].revents & POLLIN) != 0;
     if (changed) {
       hotplug.drain();
-      retries = most_retries;
+      quick = quick_retries;
     }
-    if (retries > 0)
-      retries = server.follow_topology() ? 0 : retries - 1;
+    if (changed || !complete) {
+      complete = server.follow_topology();
+      quick = std::max(quick - 1, 0);
+    }
   }
+}
+
+/// What a service manager waits for is the end of this process, and a client must not keep it from
+/// that: a call may be waiting for its client for ever.
+void end(cuse::Server &server, Observing &observing, observe::SharedLedger &ledger) {
+  constexpr std::chrono::milliseconds patience{2500};
+  const auto stuck = server.end(std::chrono::steady_clock::now() + patience);
+  if (stuck.empty())
+    return;
+  spdlog::warn("not everything can be ended: {}. The daemon ends all the same; what these clients "
+               "have mapped stays until they end",
+               fmt::join(stuck, ", "));
+  // Nothing is destroyed that a stuck thread may come back to.
+  observing.finish();
+  ledger.remove();
+  spdlog::default_logger()->flush();
+  ::_exit(0);
 }
 
 } // namespace
@@ -101,7 +126,9 @@ Result<void> run_daemon(const DaemonOptions &options) {
                                   "--prefix (`vfio-shim status --prefix {0}` shows it)",
                                   options.server.prefix)
                     : lock.error().describe());
-  const Fd signals = take_signals();
+  const auto signals = take_signals();
+  if (!signals)
+    return pass_on(signals);
   raise_descriptor_limit();
   auto hotplug = HotplugMonitor::create();
   if (!hotplug)
@@ -125,8 +152,9 @@ Result<void> run_daemon(const DaemonOptions &options) {
                options.server.prefix, backend_name(options.server.backend));
   if (options.ready)
     options.ready();
-  serve_until_told(**server, complete, *hotplug, signals);
+  serve_until_told(**server, complete, *hotplug, *signals);
   spdlog::info("stopping: unmapping everything, removing /dev/{}", options.server.prefix);
+  end(**server, **observing, **ledger);
   return {};
 }
 

@@ -6,26 +6,27 @@ void CallQueue::submit(std::unique_ptr<Call> call, const std::function<void(Call
   {
     const std::scoped_lock lock(mutex_);
     if (serving_) {
-      waiting_.push_back(std::move(call));
+      waiting_.push_back({.call = std::move(call), .ticket = CallerWatch::current()});
       return;
     }
     serving_ = true;
   }
-  while (call) {
-    serve(*call);
-    call = next();
+  Entry entry{.call = std::move(call), .ticket = CallerWatch::current()};
+  while (entry.call) {
+    serve(*entry.call);
+    entry = next();
   }
 }
 
-std::unique_ptr<Call> CallQueue::next() {
+CallQueue::Entry CallQueue::next() {
   const std::scoped_lock lock(mutex_);
   if (waiting_.empty()) {
     serving_ = false;
-    return nullptr;
+    return {};
   }
-  auto call = std::move(waiting_.front());
+  Entry entry = std::move(waiting_.front());
   waiting_.pop_front();
-  return call;
+  return entry;
 }
 
 } // namespace vfio_shim::cuse

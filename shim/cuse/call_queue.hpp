@@ -3,6 +3,7 @@
 #pragma once
 
 #include "cuse/call.hpp"
+#include "cuse/caller_watch.hpp"
 
 #include <deque>
 #include <functional>
@@ -21,10 +22,16 @@ public:
   void submit(std::unique_ptr<Call> call, const std::function<void(Call &)> &serve);
 
 private:
-  std::unique_ptr<Call> next();
+  /// A call whose caller is being watched all the while.
+  struct Entry {
+    std::unique_ptr<Call> call;
+    CallerWatch::Ticket ticket;
+  };
+
+  Entry next();
 
   std::mutex mutex_;
-  std::deque<std::unique_ptr<Call>> waiting_;
+  std::deque<Entry> waiting_;
   bool serving_ = false;
 };
 

@@ -3,13 +3,44 @@
 #include "cuse/open_file.hpp"
 #include "observe/observed_call.hpp"
 
+#include <chrono>
+
 namespace vfio_shim::cuse {
 
 namespace {
 
 using OpenGroup = OpenFile<Group>;
+using Clock = std::chrono::steady_clock;
+
+/// How long an open() may remain unanswered.
+constexpr std::chrono::seconds opening_patience{1};
 
 } // namespace
+
+struct GroupNode::Opening {
+  Opening(GroupNode &node, fuse_req_t asked, const fuse_file_info &to_be)
+      : request(asked),
+        file(to_be),
+        thread{fuse_req_ctx(asked)->pid},
+        client(client::process_of(thread)),
+        known_as(node.observer_.opening(client, node.id_)),
+        observed(node.observer_, observe::trace::Kind::open_group, known_as, thread) {
+    observed.begins();
+  }
+
+  void refuse(int code) {
+    fuse_reply_err(request, code);
+    observed.answered(-1, code);
+  }
+
+  const fuse_req_t request;
+  fuse_file_info file;
+  const Tid thread;
+  const Pid client;
+  const std::shared_ptr<observe::ObservedFile> known_as;
+  observe::ObservedCall observed;
+  const Clock::time_point deadline = Clock::now() + opening_patience;
+};
 
 Result<std::shared_ptr<GroupNode>> GroupNode::create(WorkerPool &pool, const std::string &name,
                                                      const NodePermissions &permissions, GroupId id,
@@ -34,46 +65,66 @@ GroupNode::GroupNode(WorkerPool &pool, const std::string &name, GroupId id, Ledg
       find_container_(std::move(find_container)),
       observer_(observer) {}
 
+/// No message can come any more.
+GroupNode::~GroupNode() {
+  if (file_)
+    OpenGroup::forget(*file_);
+}
+
+void GroupNode::retire() {
+  {
+    const std::scoped_lock lock(mutex_);
+    retired_ = true;
+    for (const auto &opening : openings_)
+      opening->refuse(ENODEV);
+    openings_.clear();
+  }
+  disappear();
+}
+
+Departure GroupNode::close_group() {
+  std::shared_ptr<Group> opened;
+  {
+    const std::scoped_lock lock(mutex_);
+    opened = opened_;
+  }
+  return opened ? opened->try_close() : Departure::left;
+}
+
 bool GroupNode::in_use() {
   const std::scoped_lock lock(mutex_);
   return opened_ != nullptr;
 }
 
-bool GroupNode::follow_topology() {
-  const std::scoped_lock lock(mutex_);
-  if (!opened_)
-    return false;
-  if (opened_->busy())
-    return true;
-  opened_->follow_topology();
-  return false;
+void GroupNode::follow_topology() {
+  if (!following_.exchange(true))
+    janitor_.repeat([node = shared_from_this(), this] { return !try_follow_topology(); });
 }
 
-void GroupNode::close_group() {
-  const std::scoped_lock lock(mutex_);
-  if (opened_)
-    opened_->close();
+/// @return False: to be tried again.
+bool GroupNode::try_follow_topology() {
+  following_ = false; // News that comes from now on may come too late for this time.
+  std::shared_ptr<Group> opened;
+  {
+    const std::scoped_lock lock(mutex_);
+    opened = opened_;
+  }
+  return !opened || opened->try_follow_topology() || following_.exchange(true);
 }
 
 void GroupNode::open(fuse_req_t request, fuse_file_info &file) {
-  const Tid thread{fuse_req_ctx(request)->pid};
-  const Pid client = client::process_of(thread);
-  const auto known_as = observer_.opening(client, id_);
-  observe::ObservedCall observed(observer_, observe::trace::Kind::open_group, known_as, thread);
-  const std::scoped_lock lock(mutex_);
-  observed.begins();
-  if (end_if_abandoned_locked() || opened_) {
-    fuse_reply_err(request, EBUSY);
-    observed.answered(-1, EBUSY);
-    return;
+  auto opening = std::make_unique<Opening>(*this, request, file);
+  {
+    const std::scoped_lock lock(mutex_);
+    if (retired_)
+      return opening->refuse(ENODEV);
+    if (file_)
+      return opening->refuse(EBUSY);
+    if (!opened_)
+      return grant(*opening);
+    openings_.push_back(std::move(opening));
   }
-  auto opened = std::make_shared<OpenGroup>(
-      std::make_shared<Group>(id_, topology::Roots{}, ledger_, client), known_as, abandoned_);
-  if (OpenGroup::give(opened, request, file)) {
-    opened_ = opened->served;
-    released_ = false;
-  }
-  observed.answered(0, 0);
+  settle();
 }
 
 void GroupNode::release(fuse_req_t request, fuse_file_info &file) {
@@ -81,17 +132,15 @@ void GroupNode::release(fuse_req_t request, fuse_file_info &file) {
                                  OpenGroup::of(file)->observed, Tid{fuse_req_ctx(request)->pid});
   observed.begins();
   OpenGroup::forget(file);
-  const std::scoped_lock lock(mutex_);
-  released_ = true;
+  {
+    const std::scoped_lock lock(mutex_);
+    file_.reset();
+  }
   // The client's close() waits for the answer, so that the group is free when it returns. But if
   // this is the end of a client that was killed in a call, that call waits for the client's end.
-  const bool answer_first = opened_->busy();
-  if (answer_first)
-    fuse_reply_err(request, 0);
-  if (end_if_abandoned_locked())
-    janitor_.repeat([node = shared_from_this(), this] { return end_if_abandoned(); });
-  if (!answer_first)
-    fuse_reply_err(request, 0);
+  if (settle())
+    janitor_.repeat([node = shared_from_this(), this] { return settle(); });
+  fuse_reply_err(request, 0);
   observed.answered(0, 0);
 }
 
@@ -102,18 +151,53 @@ void GroupNode::ioctl(fuse_req_t request, fuse_file_info &file, unsigned int com
       client::Surroundings{.find_container = find_container_, .device_memory = nullptr}, observer_);
 }
 
-bool GroupNode::end_if_abandoned() {
+/// Ends a group whose file is closed, if it can be ended, and answers those who want to open it.
+/// @return Whether it is to be tried again.
+bool GroupNode::settle() {
+  const auto ending = abandoned();
+  if (!ending)
+    return false;
+  // This may unmap much and take its time, so not with the lock held.
+  const Departure departure = ending->try_leave_when_unused();
   const std::scoped_lock lock(mutex_);
-  return end_if_abandoned_locked();
+  if (opened_ != ending)
+    return false; // Somebody else was quicker.
+  if (departure == Departure::left)
+    opened_.reset();
+  answer_openings(departure);
+  return departure != Departure::left;
 }
 
-bool GroupNode::end_if_abandoned_locked() {
-  if (!opened_ || !released_)
-    return false;
-  if (!opened_->leave_when_unused())
-    return true;
-  opened_.reset();
-  return false;
+std::shared_ptr<Group> GroupNode::abandoned() {
+  const std::scoped_lock lock(mutex_);
+  return file_ ? nullptr : opened_;
+}
+
+/// With the lock held. The first one gets the group, if it is free.
+void GroupNode::answer_openings(Departure departure) {
+  const auto now = Clock::now();
+  while (!openings_.empty()) {
+    Opening &first = *openings_.front();
+    if (!opened_)
+      grant(first);
+    else if (departure != Departure::busy || first.deadline <= now)
+      first.refuse(EBUSY);
+    else
+      return; // Those behind it came later.
+    openings_.pop_front();
+  }
+}
+
+/// With the lock held.
+void GroupNode::grant(Opening &opening) {
+  auto opened = std::make_shared<OpenGroup>(
+      std::make_shared<Group>(id_, topology::Roots{}, ledger_, opening.client), opening.known_as,
+      abandoned_);
+  if (OpenGroup::give(opened, opening.request, opening.file)) {
+    opened_ = opened->served;
+    file_ = opening.file;
+  }
+  opening.observed.answered(0, 0);
 }
 
 } // namespace vfio_shim::cuse

@@ -9,12 +9,19 @@
 
 #include "vfio_shim/group.hpp"
 
+#include <atomic>
+#include <deque>
 #include <memory>
 #include <mutex>
+#include <optional>
 
 namespace vfio_shim::cuse {
 
 /// Opens one IOMMU group, to one client at a time.
+///
+/// A group whose file was closed may have to wait until its devices are closed, and until a call on
+/// its container is over, which other clients may share. The janitor looks after it. An open() in
+/// the meantime is answered when that is settled, or with EBUSY after a while; no thread waits.
 class GroupNode final : public Node {
 public:
   /// @param find_container Tells the container behind an open file.
@@ -24,19 +31,22 @@ public:
          Ledger *ledger, Janitor &janitor, client::AbandonedDescriptors &abandoned,
          client::ContainerFinder find_container, observe::Observer &observer);
 
+  /// Takes the node away for good: its device was unplugged, or the daemon ends.
+  void retire();
+
+  /// Ends the group that is open, whatever of it is open: it leaves its container. To be called
+  /// again until it has left. Waits for nobody. @return `left` or `busy`.
+  Departure close_group();
+
   /// Whether a client has the node or a device of the group open.
   bool in_use();
 
-  /// Has the group let go of devices that are to be unbound from their driver.
-  /// @return Whether that must be tried again: a call on the group is being served.
-  bool follow_topology();
+  /// Has the group let go of devices that are to be unbound from their driver: soon, if a call on
+  /// it is being served.
+  void follow_topology();
 
-  /// Ends the group: it leaves its container, whatever is open. May wait for a call on it.
-  void close_group();
-
-  /// Ends a group whose file was closed while a device of it was open, once that is closed too.
-  /// May wait for a call on it. @return Whether there is still such a group.
-  bool end_if_abandoned();
+  /// Ends the daemon's part of a file that the kernel has not closed.
+  ~GroupNode() override;
 
   void open(fuse_req_t request, fuse_file_info &file) override;
   void release(fuse_req_t request, fuse_file_info &file) override;
@@ -48,7 +58,14 @@ private:
             client::AbandonedDescriptors &abandoned, client::ContainerFinder find_container,
             observe::Observer &observer);
 
-  bool end_if_abandoned_locked();
+  /// An open() that is not answered yet: whether the group is free is not known.
+  struct Opening;
+
+  bool try_follow_topology();
+  bool settle();
+  void answer_openings(Departure departure);
+  void grant(Opening &opening);
+  std::shared_ptr<Group> abandoned();
 
   const GroupId id_;
   Ledger *const ledger_;
@@ -56,9 +73,13 @@ private:
   client::AbandonedDescriptors &abandoned_;
   const client::ContainerFinder find_container_;
   observe::Observer &observer_;
-  std::mutex mutex_; ///< Guards what follows.
+  std::atomic<bool> following_ = false; ///< The janitor tries to follow.
+  std::mutex mutex_;                    ///< Guards what follows. Nobody waits while holding it.
+  bool retired_ = false;
   std::shared_ptr<Group> opened_;
-  bool released_ = false; ///< The file is closed; a device of the group keeps it open.
+  std::optional<fuse_file_info> file_; ///< Of opened_. None: it is closed; a device, or a call on
+                                       ///< its container, may keep the group open.
+  std::deque<std::unique_ptr<Opening>> openings_; ///< While the group's last file is closed.
 };
 
 } // namespace vfio_shim::cuse

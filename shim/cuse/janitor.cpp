@@ -1,8 +1,17 @@
 #include "cuse/janitor.hpp"
 
 #include <chrono>
+#include <system_error>
 
 namespace vfio_shim::cuse {
+
+Result<std::unique_ptr<Janitor>> Janitor::create() {
+  try {
+    return std::unique_ptr<Janitor>(new Janitor);
+  } catch (const std::system_error &error) {
+    return fail(error.code().value(), "starting the janitor's thread");
+  }
+}
 
 Janitor::Janitor() : thread_([this](const std::stop_token &stop) { clean(stop); }) {}
 

@@ -13,13 +13,10 @@ Result<void> Node::appear(const NodePermissions &permissions) {
   std::error_code error;
   if (std::filesystem::exists(path_, error))
     return fail(EEXIST, path_);
+  // Until it is kept, every way out takes the device away again.
   auto session = Session::create(name_, shared_from_this());
   if (!session)
     return pass_on(session);
-  session_ = std::move(*session);
-  pool_.add(session_);
-  session_->wait_until_announced();
-
   struct stat node {};
   if (::stat(path_.c_str(), &node) != 0)
     return fail_errno(fmt::format("{}: the kernel did not create it", path_.string()));
@@ -27,6 +24,8 @@ Result<void> Node::appear(const NodePermissions &permissions) {
   if (::chown(path_.c_str(), permissions.owner, permissions.group) != 0 ||
       ::chmod(path_.c_str(), permissions.mode) != 0)
     return fail_errno(fmt::format("setting owner and mode of {}", path_.string()));
+  VFIO_SHIM_TRY(pool_.add(*session));
+  session_ = std::move(*session);
   return {};
 }
 

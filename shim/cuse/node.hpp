@@ -36,7 +36,8 @@ protected:
   Node(WorkerPool &pool, const std::string &name);
 
   /// Makes the node appear, with @p permissions. Needs an owner: a shared_ptr to this object.
-  /// @return EEXIST: something else has the name. The errno of opening /dev/cuse or chmod().
+  /// @return EEXIST: something else has the name, or a call on a node of ours that had it before is
+  ///         still being served. As Session::create(). What fails leaves no node behind.
   Result<void> appear(const NodePermissions &permissions);
   /// The node's device number, to recognise its open files.
   dev_t device_number() const { return device_number_; }

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <set>
+#include <thread>
+#include <utility>
 
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
@@ -12,7 +14,14 @@ namespace vfio_shim::cuse {
 
 Result<std::unique_ptr<Server>> Server::create(ServerOptions options, Ledger &ledger,
                                                observe::Observer &observer) {
-  std::unique_ptr<Server> server(new Server(std::move(options), ledger, observer));
+  auto janitor = Janitor::create();
+  if (!janitor)
+    return pass_on(janitor);
+  auto pool = WorkerPool::create(**janitor);
+  if (!pool)
+    return pass_on(pool);
+  std::unique_ptr<Server> server(
+      new Server(std::move(options), ledger, observer, std::move(*janitor), std::move(*pool)));
   const auto device_memory = std::make_shared<DeviceMemory>([](const Error &error) {
     spdlog::warn("{}: clients get EFAULT for maps of device memory (peer-to-peer DMA); the kernel "
                  "has it from Linux 6.19 on, with CONFIG_VFIO_PCI_DMABUF",
@@ -23,7 +32,7 @@ Result<std::unique_ptr<Server>> Server::create(ServerOptions options, Ledger &le
       .ledger = &ledger,
       .mapping_limit = server->options_.mapping_limit,
       .iova_window = server->options_.iova_window};
-  auto node = ContainerNode::create(server->pool_, server->options_.prefix + "/vfio",
+  auto node = ContainerNode::create(*server->pool_, server->options_.prefix + "/vfio",
                                     server->options_.container, server->abandoned_, containers,
                                     device_memory, observer);
   if (!node)
@@ -33,41 +42,48 @@ Result<std::unique_ptr<Server>> Server::create(ServerOptions options, Ledger &le
 }
 
 bool Server::follow_topology() {
+  const auto groups = topology::groups();
+  if (!groups) { // Nothing is known, so nothing has gone.
+    if (!std::exchange(blind_, true))
+      spdlog::error("cannot see which devices there are: {}", groups.error().describe());
+    return false;
+  }
+  blind_ = false;
   std::set<GroupId> present;
-  for (const topology::Group &group : topology::scan()) {
+  for (const topology::Group &group : *groups) {
     present.insert(group.id);
-    if (const auto known = groups_.find(group.id); known != groups_.end()) {
-      janitor_.repeat([node = known->second] { return node->follow_topology(); });
-      continue;
-    }
-    auto node = GroupNode::create(
-        pool_, fmt::format("{}/{}", options_.prefix, group.id.value), options_.groups, group.id,
-        &ledger_, janitor_, abandoned_,
-        [container = container_](const Fd &file) { return container->find(file); }, observer_);
-    if (!node) {
-      if (missing_.insert(group.id).second)
-        spdlog::error("no node for IOMMU group {}: {}", group.id.value, node.error().describe());
-      continue;
-    }
-    missing_.erase(group.id);
-    spdlog::info("{} serves IOMMU group {} ({})", (*node)->path().string(), group.id.value,
-                 group.devices.front().name);
-    groups_.emplace(group.id, std::move(*node));
+    if (const auto known = groups_.find(group.id); known != groups_.end())
+      known->second->follow_topology();
+    else
+      make_node(group);
   }
   std::erase_if(groups_, [this, &present](const auto &entry) {
     if (present.contains(entry.first))
       return false;
     spdlog::info("{} goes: its group has no VFIO device any more", entry.second->path().string());
-    entry.second->disappear();
+    entry.second->retire();
     // Not here: a client's call on the group may take its time, and others want to plug too.
-    janitor_.repeat([node = entry.second] {
-      node->close_group();
-      return false;
-    });
+    janitor_->repeat([node = entry.second] { return node->close_group() != Departure::left; });
     return true;
   });
   std::erase_if(missing_, [&present](GroupId id) { return !present.contains(id); });
   return missing_.empty();
+}
+
+void Server::make_node(const topology::Group &group) {
+  auto node = GroupNode::create(
+      *pool_, fmt::format("{}/{}", options_.prefix, group.id.value), options_.groups, group.id,
+      &ledger_, *janitor_, abandoned_,
+      [container = container_](const Fd &file) { return container->find(file); }, observer_);
+  if (!node) {
+    if (missing_.insert(group.id).second)
+      spdlog::error("no node for IOMMU group {}: {}", group.id.value, node.error().describe());
+    return;
+  }
+  missing_.erase(group.id);
+  spdlog::info("{} serves IOMMU group {} ({})", (*node)->path().string(), group.id.value,
+               group.devices.front().name);
+  groups_.emplace(group.id, std::move(*node));
 }
 
 bool Server::in_use() const {
@@ -76,12 +92,26 @@ bool Server::in_use() const {
 }
 
 Server::~Server() {
-  for (auto &[id, node] : groups_) {
-    node->disappear();
-    node->close_group();
-  }
+  (void)end(std::chrono::steady_clock::time_point::max());
+}
+
+std::vector<std::string> Server::end(std::chrono::steady_clock::time_point deadline) {
+  constexpr std::chrono::milliseconds pause{10};
+  for (const auto &[id, node] : groups_)
+    node->retire();
   if (container_)
     container_->disappear();
+  const auto close_groups = [this] {
+    std::erase_if(groups_,
+                  [](const auto &entry) { return entry.second->close_group() == Departure::left; });
+    return groups_.empty();
+  };
+  while (!close_groups() && std::chrono::steady_clock::now() < deadline)
+    std::this_thread::sleep_for(pause);
+  auto stuck = pool_->stop(deadline);
+  for (const auto &[id, node] : groups_)
+    stuck.push_back(fmt::format("group {}", id.value));
+  return stuck;
 }
 
 } // namespace vfio_shim::cuse

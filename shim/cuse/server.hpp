@@ -11,12 +11,15 @@
 #include "vfio_shim/backend_kind.hpp"
 #include "vfio_shim/ledger.hpp"
 #include "vfio_shim/result.hpp"
+#include "vfio_shim/topology.hpp"
 
+#include <chrono>
 #include <map>
 #include <memory>
 #include <optional>
 #include <set>
 #include <string>
+#include <vector>
 
 namespace vfio_shim::cuse {
 
@@ -39,14 +42,19 @@ public:
                                                 observe::Observer &observer);
 
   /// Makes the group nodes match the groups that there are now. A node that cannot be made is
-  /// logged, once, and left out.
-  /// @return Whether none was left out.
+  /// logged, once, and left out. If sysfs cannot be read, all stays as it is.
+  /// @return Whether none was left out. If one was, this is to be called again.
   bool follow_topology();
 
   Server(const Server &) = delete;
   Server &operator=(const Server &) = delete;
-  /// Takes all nodes away and ends all groups: everything is unmapped.
+  /// As end(), waiting for as long as it takes.
   ~Server();
+
+  /// Takes all nodes away and ends all groups: everything is unmapped.
+  /// @return What clients keep from its end at @p deadline, for the log: "group 5", "a call of
+  ///         qemu[12] on /dev/vfio/vfio". The server must not be destroyed then: it would wait.
+  std::vector<std::string> end(std::chrono::steady_clock::time_point deadline);
 
   /// Whether a client has a node open, or a device that it was given.
   bool in_use() const;
@@ -54,18 +62,27 @@ public:
   std::size_t group_count() const { return groups_.size(); }
 
 private:
-  Server(ServerOptions options, Ledger &ledger, observe::Observer &observer)
-      : options_(std::move(options)), ledger_(ledger), observer_(observer) {}
+  Server(ServerOptions options, Ledger &ledger, observe::Observer &observer,
+         std::unique_ptr<Janitor> janitor, std::shared_ptr<WorkerPool> pool)
+      : options_(std::move(options)),
+        ledger_(ledger),
+        observer_(observer),
+        janitor_(std::move(janitor)),
+        pool_(std::move(pool)) {}
+
+  void make_node(const topology::Group &group);
 
   ServerOptions options_;
   Ledger &ledger_;
   observe::Observer &observer_;
   client::AbandonedDescriptors abandoned_;
-  Janitor janitor_;
-  WorkerPool pool_; ///< Its end waits for the last call, so all that calls use is still there.
+  std::unique_ptr<Janitor> janitor_;
+  std::shared_ptr<WorkerPool>
+      pool_; ///< Its end waits for the last call, so all that calls use is still there.
   std::shared_ptr<ContainerNode> container_;
   std::map<GroupId, std::shared_ptr<GroupNode>> groups_;
   std::set<GroupId> missing_; ///< Groups without a node, which was logged.
+  bool blind_ = false;        ///< sysfs could not be read, which was logged.
 };
 
 } // namespace vfio_shim::cuse

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <linux/fuse.h>
+#include <poll.h>
 
 namespace vfio_shim::cuse {
 
@@ -48,16 +49,32 @@ Message::~Message() {
   std::free(buffer_.mem); // NOLINT(*-owning-memory,*-no-malloc): libfuse allocated it.
 }
 
+fuse_in_header Message::header() const {
+  fuse_in_header header{};
+  std::memcpy(&header, buffer_.mem, sizeof(header));
+  return header;
+}
+
+Tid Message::caller() const {
+  return Tid{static_cast<int>(header().pid)};
+}
+
+std::uint64_t Message::number() const {
+  return header().unique;
+}
+
 Result<std::shared_ptr<Session>> Session::create(const std::string &name,
                                                  std::shared_ptr<Handler> handler) {
   Fd cuse{::open("/dev/cuse", O_RDWR | O_CLOEXEC | O_NONBLOCK)};
   if (!cuse)
     return fail_errno("/dev/cuse");
-  return std::shared_ptr<Session>(new Session(name, std::move(handler), std::move(cuse)));
+  std::shared_ptr<Session> session(new Session(name, std::move(handler), std::move(cuse)));
+  VFIO_SHIM_TRY(session->connect());
+  VFIO_SHIM_TRY(session->announce());
+  return session;
 }
 
-Session::Session(std::string name, std::shared_ptr<Handler> handler, Fd cuse)
-    : name_(std::move(name)), handler_(std::move(handler)), cuse_(std::move(cuse)) {
+Result<void> Session::connect() {
   std::string program = "vfio-shim";
   std::array<char *, 2> arguments{program.data(), nullptr};
   fuse_args parsed = FUSE_ARGS_INIT(1, arguments.data());
@@ -71,10 +88,28 @@ Session::Session(std::string name, std::shared_ptr<Handler> handler, Fd cuse)
   const cuse_lowlevel_ops served = operations();
   session_.reset(cuse_lowlevel_new(&parsed, &info, &served, this));
   fuse_opt_free_args(&parsed);
-  // libfuse takes an open connection by this name; it will close its descriptor itself.
-  const std::string connection =
-      fmt::format("/dev/fd/{}", ::fcntl(cuse_.get(), F_DUPFD_CLOEXEC, 0));
-  fuse_session_mount(session_.get(), connection.c_str());
+  if (!session_)
+    return fail(ENOMEM, "cuse_lowlevel_new");
+  // libfuse takes an open connection by this name, and closes its descriptor itself.
+  Fd connection = cuse_.duplicate();
+  if (!connection)
+    return fail_errno("a second descriptor of /dev/cuse");
+  if (fuse_session_mount(session_.get(), fmt::format("/dev/fd/{}", connection.get()).c_str()) != 0)
+    return fail(EIO, "fuse_session_mount");
+  (void)connection.release();
+  return {};
+}
+
+/// The kernel's first message asks what device it is. The answer makes it appear.
+Result<void> Session::announce() {
+  constexpr int patience_ms = 1000;
+  pollfd asked{.fd = cuse_.get(), .events = POLLIN, .revents = 0};
+  Message message;
+  if (::poll(&asked, 1, patience_ms) == 1 && receive(message))
+    process(message);
+  if (!announced_)
+    return fail(ETIMEDOUT, fmt::format("/dev/cuse does not ask for the device {}", name_));
+  return {};
 }
 
 Session::~Session() = default;
@@ -103,25 +138,20 @@ void Session::process(const Message &message) {
 /// nobody listens. Nobody does: type1's ioctls do not end early for a signal. Without the messages
 /// a client also keeps waiting quietly while its thread is being seized.
 bool Session::refuse_interrupt(const Message &message) const {
-  fuse_in_header header{};
-  std::memcpy(&header, message.buffer_.mem, sizeof(header));
+  const fuse_in_header header = message.header();
   if (header.opcode != FUSE_INTERRUPT)
     return false;
-  const fuse_out_header answer{.len = sizeof(answer), .error = -ENOSYS, .unique = header.unique};
-  [[maybe_unused]] const ssize_t written = ::write(cuse_.get(), &answer, sizeof(answer));
+  answer(header.unique, ENOSYS);
   return true;
 }
 
-void Session::announced(void *session) {
-  auto *self = static_cast<Session *>(session);
-  const std::scoped_lock lock(self->mutex_);
-  self->announced_ = true;
-  self->changed_.notify_all();
+void Session::answer(std::uint64_t number, int error) const {
+  const fuse_out_header answer{.len = sizeof(answer), .error = -error, .unique = number};
+  [[maybe_unused]] const ssize_t written = ::write(cuse_.get(), &answer, sizeof(answer));
 }
 
-void Session::wait_until_announced() {
-  std::unique_lock lock(mutex_);
-  changed_.wait(lock, [this] { return announced_; });
+void Session::announced(void *session) {
+  static_cast<Session *>(session)->announced_ = true;
 }
 
 } // namespace vfio_shim::cuse

@@ -4,14 +4,15 @@
 
 #include "vfio_shim/fd.hpp"
 #include "vfio_shim/result.hpp"
+#include "vfio_shim/units.hpp"
 
-#include <condition_variable>
+#include <cstdint>
 #include <memory>
-#include <mutex>
 #include <string>
 
 #include <cuse_lowlevel.h>
 #include <fuse_lowlevel.h>
+#include <linux/fuse.h>
 #include <sys/types.h>
 
 namespace vfio_shim::cuse {
@@ -39,8 +40,15 @@ public:
   Message &operator=(const Message &) = delete;
   ~Message();
 
+  /// The thread whose call it is.
+  Tid caller() const;
+  /// The call's number in its session.
+  std::uint64_t number() const;
+
 private:
   friend class Session;
+  fuse_in_header header() const;
+
   fuse_buf buffer_{};
 };
 
@@ -48,10 +56,11 @@ private:
 /// fail from then on.
 class Session {
 public:
-  /// Connects to /dev/cuse as device @p name ("vfio/vfio" becomes /dev/vfio/vfio). The device
-  /// appears once somebody serves the session's first message.
+  /// Connects to /dev/cuse as device @p name ("vfio/vfio" becomes /dev/vfio/vfio), which is there
+  /// afterwards, unless the kernel could not make it.
   /// @param handler Kept alive by the session: a worker may still be in it when the device goes.
-  /// @return The errno of opening /dev/cuse.
+  /// @return The errno of opening /dev/cuse, EMFILE among them. ENOMEM. ETIMEDOUT: the kernel does
+  ///         not ask for the device.
   static Result<std::shared_ptr<Session>> create(const std::string &name,
                                                  std::shared_ptr<Handler> handler);
 
@@ -61,6 +70,9 @@ public:
 
   Handler &handler() const { return *handler_; }
 
+  /// The device's name, below /dev.
+  const std::string &name() const { return name_; }
+
   /// Becomes readable when the kernel has a message.
   int fd() const { return cuse_.get(); }
 
@@ -68,13 +80,16 @@ public:
   bool receive(Message &message);
   /// Carries it out.
   void process(const Message &message);
-
-  /// Waits until the kernel has been told of the device; the node exists then.
-  void wait_until_announced();
+  /// Answers a call with @p error in place of whoever serves it. The kernel hears whoever answers
+  /// first, and lets the other one talk. From any thread.
+  void answer(std::uint64_t number, int error) const;
 
 private:
-  Session(std::string name, std::shared_ptr<Handler> handler, Fd cuse);
+  Session(std::string name, std::shared_ptr<Handler> handler, Fd cuse)
+      : name_(std::move(name)), handler_(std::move(handler)), cuse_(std::move(cuse)) {}
 
+  Result<void> connect();
+  Result<void> announce();
   static void announced(void *session);
   static cuse_lowlevel_ops operations();
   bool refuse_interrupt(const Message &message) const;
@@ -86,8 +101,6 @@ private:
     void operator()(fuse_session *session) const { fuse_session_destroy(session); }
   };
   std::unique_ptr<fuse_session, Destroy> session_;
-  std::mutex mutex_;
-  std::condition_variable changed_;
   bool announced_ = false;
 };
 

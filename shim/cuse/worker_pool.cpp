@@ -16,28 +16,57 @@ namespace {
 constexpr std::uint64_t stop_key = 0;
 } // namespace
 
-WorkerPool::WorkerPool()
-    : epoll_(::epoll_create1(EPOLL_CLOEXEC)), wake_all_(::eventfd(0, EFD_CLOEXEC)) {
+Result<std::shared_ptr<WorkerPool>> WorkerPool::create(Janitor &janitor) {
+  Fd epoll{::epoll_create1(EPOLL_CLOEXEC)};
+  if (!epoll)
+    return fail_errno("epoll_create1");
+  Fd wake_all{::eventfd(0, EFD_CLOEXEC)};
+  if (!wake_all)
+    return fail_errno("eventfd");
   epoll_event event{.events = EPOLLIN, .data = {.u64 = stop_key}};
-  ::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, wake_all_.get(), &event);
-  const std::scoped_lock lock(mutex_);
-  start_worker();
+  if (::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, wake_all.get(), &event) != 0)
+    return fail_errno("epoll_ctl");
+  std::shared_ptr<WorkerPool> pool(new WorkerPool(janitor, std::move(epoll), std::move(wake_all)));
+  const std::scoped_lock lock(pool->mutex_);
+  VFIO_SHIM_TRY(pool->start_worker());
+  return pool;
 }
 
 WorkerPool::~WorkerPool() {
   std::unique_lock lock(mutex_);
-  stopping_ = true;
-  const std::uint64_t one = 1;
-  [[maybe_unused]] const ssize_t written = ::write(wake_all_.get(), &one, sizeof(one));
+  begin_stop();
   all_gone_.wait(lock, [this] { return workers_ == 0; });
 }
 
-void WorkerPool::add(std::shared_ptr<Session> session) {
+std::vector<std::string> WorkerPool::stop(std::chrono::steady_clock::time_point deadline) {
+  std::unique_lock lock(mutex_);
+  begin_stop();
+  if (all_gone_.wait_until(lock, deadline, [this] { return workers_ == 0; }))
+    return {};
+  lock.unlock();
+  auto stuck = callers_->describe();
+  if (stuck.empty())
+    stuck.emplace_back("a worker");
+  return stuck;
+}
+
+/// With the lock held.
+void WorkerPool::begin_stop() {
+  stopping_ = true;
+  const std::uint64_t one = 1;
+  [[maybe_unused]] const ssize_t written = ::write(wake_all_.get(), &one, sizeof(one));
+}
+
+Result<void> WorkerPool::add(std::shared_ptr<Session> session) {
   const std::scoped_lock lock(mutex_);
   const std::uint64_t key = ++last_key_;
+  const auto added = sessions_.emplace(key, std::move(session)).first;
   epoll_event event{.events = EPOLLIN | EPOLLONESHOT, .data = {.u64 = key}};
-  ::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, session->fd(), &event);
-  sessions_.emplace(key, std::move(session));
+  if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, added->second->fd(), &event) == 0)
+    return {};
+  auto failed = fail_errno("epoll_ctl");
+  sessions_.erase(added);
+  return failed;
 }
 
 void WorkerPool::remove(const Session &session) {
@@ -50,14 +79,35 @@ void WorkerPool::remove(const Session &session) {
 }
 
 /// With the lock held.
-void WorkerPool::start_worker() {
+Result<void> WorkerPool::start_worker() {
   try {
     std::thread(&WorkerPool::work, this).detach();
-    ++workers_;
-    ++idle_;
   } catch (const std::system_error &error) {
-    spdlog::error("cannot start another worker thread: {}", error.what());
+    return fail(error.code().value(), "starting a worker thread");
   }
+  ++workers_;
+  ++idle_;
+  return {};
+}
+
+/// With the lock held. Every message that is taken comes through here, so a thread that cannot be
+/// had is asked for again by somebody else.
+void WorkerPool::have_one_idle() {
+  if (!is_short_of_workers() || awaiting_threads_)
+    return;
+  const auto started = start_worker();
+  if (started)
+    return;
+  spdlog::error("{}: calls wait until there is one", started.error().describe());
+  awaiting_threads_ = true;
+  janitor_.repeat([pool = weak_from_this()] {
+    const auto self = pool.lock();
+    if (!self)
+      return false;
+    const std::scoped_lock lock(self->mutex_);
+    self->awaiting_threads_ = self->is_short_of_workers() && !self->start_worker();
+    return self->awaiting_threads_;
+  });
 }
 
 void WorkerPool::work() {
@@ -66,8 +116,7 @@ void WorkerPool::work() {
   }
   const std::scoped_lock lock(mutex_);
   --idle_;
-  if (idle_ < fewest_idle && !stopping_)
-    start_worker();
+  have_one_idle();
   if (--workers_ == 0)
     all_gone_.notify_all();
 }
@@ -89,7 +138,9 @@ WorkerPool::Next WorkerPool::serve_next(Message &message) {
   if (!received)
     return Next::go_on;
   about_to_block();
+  callers_->begin(session, message);
   session->process(message);
+  CallerWatch::end();
   return done_blocking();
 }
 
@@ -107,8 +158,8 @@ void WorkerPool::rearm(std::uint64_t key, const Session &session) {
 
 void WorkerPool::about_to_block() {
   const std::scoped_lock lock(mutex_);
-  if (--idle_ < fewest_idle && !stopping_)
-    start_worker();
+  --idle_;
+  have_one_idle();
 }
 
 WorkerPool::Next WorkerPool::done_blocking() {

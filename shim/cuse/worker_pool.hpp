@@ -2,31 +2,46 @@
 /// The threads that serve all sessions.
 #pragma once
 
+#include "cuse/caller_watch.hpp"
+#include "cuse/janitor.hpp"
 #include "cuse/session.hpp"
 
 #include "vfio_shim/fd.hpp"
+#include "vfio_shim/result.hpp"
 
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <string>
+#include <vector>
 
 namespace vfio_shim::cuse {
 
 /// As many threads as there is work: one is always free to take the next message, because a call
 /// may block in its client for as long as the client likes, and because calls wait for one another
-/// (VFIO_GROUP_SET_CONTAINER asks a container who it is).
-class WorkerPool {
+/// (VFIO_GROUP_SET_CONTAINER asks a container who it is). While the system has no thread to give,
+/// messages wait, and the pool tries again.
+class WorkerPool : public std::enable_shared_from_this<WorkerPool> {
 public:
-  WorkerPool();
+  /// @param janitor Tries again to start threads; outlives the pool.
+  /// @return The errno of making what the pool waits with. EAGAIN: there is no thread to be had.
+  static Result<std::shared_ptr<WorkerPool>> create(Janitor &janitor);
+
   WorkerPool(const WorkerPool &) = delete;
   WorkerPool &operator=(const WorkerPool &) = delete;
-  /// Lets every worker finish what it is doing.
+  /// Lets every worker finish what it is doing, however long that takes.
   ~WorkerPool();
 
-  /// Serves @p session from now on.
-  void add(std::shared_ptr<Session> session);
+  /// Has every worker end after what it is doing.
+  /// @return The calls that are still being served at @p deadline, for the log: "a call of qemu[12]
+  ///         on /dev/vfio/vfio". None: all workers have ended.
+  std::vector<std::string> stop(std::chrono::steady_clock::time_point deadline);
+
+  /// Serves @p session from now on. @return The errno of epoll_ctl().
+  Result<void> add(std::shared_ptr<Session> session);
 
   /// Serves @p session no more; a call that is being served goes on.
   void remove(const Session &session);
@@ -38,7 +53,16 @@ private:
 
   enum class Next : std::uint8_t { go_on, retire };
 
-  void start_worker();
+  WorkerPool(Janitor &janitor, Fd epoll, Fd wake_all)
+      : janitor_(janitor),
+        callers_(std::make_shared<CallerWatch>(janitor)),
+        epoll_(std::move(epoll)),
+        wake_all_(std::move(wake_all)) {}
+
+  Result<void> start_worker();
+  void have_one_idle();
+  bool is_short_of_workers() const { return idle_ < fewest_idle && !stopping_; }
+  void begin_stop();
   void work();
   Next serve_next(Message &message);
   std::shared_ptr<Session> find(std::uint64_t key);
@@ -47,6 +71,8 @@ private:
   Next done_blocking();
   Next idle_for_long();
 
+  Janitor &janitor_;
+  const std::shared_ptr<CallerWatch> callers_;
   Fd epoll_;
   Fd wake_all_;      ///< An eventfd that stays readable once the pool stops.
   std::mutex mutex_; ///< Guards everything below.
@@ -55,6 +81,7 @@ private:
   std::uint64_t last_key_ = 0;
   int workers_ = 0;
   int idle_ = 0;
+  bool awaiting_threads_ = false; ///< The janitor tries to start one.
   bool stopping_ = false;
 };
 
