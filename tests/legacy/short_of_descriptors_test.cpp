@@ -5,7 +5,7 @@
 
 #include "child.h"
 #include "daemon.h"
-#include "slow_page.h"
+#include "missing_page.h"
 #include "suite.h"
 
 namespace {
@@ -16,16 +16,16 @@ using namespace std::chrono_literals;
 LEGACY_SUITE_OF_SHIMS(ShortOfDescriptors, AttachedSuite);
 
 TEST_P(ShortOfDescriptors, ALongCallGoesOn) {
-  const Daemon daemon{provider()};
+  const pid_t daemon = daemon_of(provider());
   run_in_child([&] {
-    const SlowPage slow;
+    const MissingPage slow;
     std::jthread filler{[&] {
-      EXPECT_TRUE(slow.is_awaited(10s));
+      slow.await_fault();
       const DescriptorLimit none{daemon, 3};
       std::this_thread::sleep_for(300ms); // The daemon looks every 50 ms whether we are alive.
       slow.fill();
     }};
-    EXPECT_EQ(container().map(some_iova, slow.data(), page), succeeds);
+    EXPECT_EQ(container().map(some_iova, slow.missing(), page), succeeds);
     filler.join();
     sigset_t mask;
     ASSERT_EQ(::sigprocmask(SIG_BLOCK, nullptr, &mask), 0);
@@ -35,7 +35,7 @@ TEST_P(ShortOfDescriptors, ALongCallGoesOn) {
 }
 
 TEST_P(ShortOfDescriptors, ACallThatNeedsOneFailsAndTheNextSucceeds) {
-  const Daemon daemon{provider()};
+  const pid_t daemon = daemon_of(provider());
   run_in_child([&] {
     const Memory memory{page};
     {
@@ -50,8 +50,8 @@ TEST_P(ShortOfDescriptors, ACallThatNeedsOneFailsAndTheNextSucceeds) {
 }
 
 TEST_P(ShortOfDescriptors, ManyProcessesTakeFewOfThem) {
-  const Daemon daemon{provider()};
-  const std::size_t before = daemon.descriptors();
+  const pid_t daemon = daemon_of(provider());
+  const std::size_t before = descriptors_of(daemon);
   constexpr int processes = 40;
   std::vector<std::unique_ptr<Child>> children;
   const Signpost done;
@@ -66,7 +66,7 @@ TEST_P(ShortOfDescriptors, ManyProcessesTakeFewOfThem) {
     }));
     ASSERT_TRUE(mapped.await());
   }
-  EXPECT_LE(daemon.descriptors(), before + 160);
+  EXPECT_LE(descriptors_of(daemon), before + 160);
   children.clear();
 }
 

@@ -2,51 +2,16 @@
 
 #include <cerrno>
 #include <chrono>
-#include <filesystem>
-#include <fstream>
-#include <future>
-#include <thread>
 
 #include <linux/vfio.h>
-#include <unistd.h>
 
 #include "suite.h"
+#include "unbinding.h"
 
 namespace {
 
 using namespace legacy;
 using namespace std::chrono_literals;
-
-constexpr const char *driver = "/sys/bus/pci/drivers/vfio-pci/";
-
-bool write_address(const std::string &file, const std::string &address) {
-  std::ofstream out{driver + file};
-  out << address << std::flush;
-  return out.good();
-}
-
-/// Unbinds a device, which may take its time, and binds it again at the end.
-class Unbinding {
-public:
-  explicit Unbinding(const PciDevice &device)
-      : address_{device.address}, unbound_{std::async(std::launch::async, [address = address_] {
-          return write_address("unbind", address);
-        })} {}
-  ~Unbinding() {
-    unbound_.wait();
-    EXPECT_TRUE(write_address("bind", address_));
-  }
-  Unbinding(const Unbinding &) = delete;
-  Unbinding &operator=(const Unbinding &) = delete;
-
-  bool ends_within(std::chrono::milliseconds patience) const {
-    return unbound_.wait_for(patience) == std::future_status::ready;
-  }
-
-private:
-  std::string address_;
-  std::future<bool> unbound_;
-};
 
 class UnbindSuite : public LegacySuite {
 protected:
@@ -54,19 +19,8 @@ protected:
   /// test's provider too, and work.
   void expect_it_works_again(const PciDevice &device) const {
     for (const Provider &each : providers_under_test())
-      EXPECT_TRUE(appears(each.group_path(device.group))) << each.name;
+      EXPECT_TRUE(appears(each, device)) << each.name;
     expect_a_client_works(provider(), device);
-  }
-
-private:
-  static bool appears(const std::string &node) {
-    constexpr int tries = 500;
-    for (int i = 0; i < tries; ++i) {
-      if (::access(node.c_str(), F_OK) == 0)
-        return true;
-      std::this_thread::sleep_for(20ms);
-    }
-    return false;
   }
 };
 

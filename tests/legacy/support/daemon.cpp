@@ -1,76 +1,67 @@
 #include "daemon.h"
 
-#include <cerrno>
-#include <charconv>
+#include "client/answer.h"
+
+#include <array>
+#include <cstdio>
 #include <filesystem>
-#include <fstream>
 #include <iterator>
+#include <memory>
 #include <stdexcept>
 #include <string>
-#include <system_error>
-#include <vector>
 
 namespace legacy {
 namespace {
 
 namespace fs = std::filesystem;
 
-std::size_t entries_in(const fs::path &directory) {
-  return static_cast<std::size_t>(
-      std::distance(fs::directory_iterator{directory}, fs::directory_iterator{}));
+/// The first line that a command prints.
+std::string first_line_of(const std::string &command) {
+  const auto close = [](std::FILE *output) { ::pclose(output); };
+  const std::unique_ptr<std::FILE, decltype(close)> output{::popen(command.c_str(), "r"), close};
+  std::array<char, 512> line{};
+  if (!output || std::fgets(line.data(), line.size(), output.get()) == nullptr)
+    throw std::runtime_error{command + " prints nothing"};
+  return line.data();
 }
 
-std::vector<std::string> command_line(const fs::path &process) {
-  std::ifstream file{process / "cmdline"};
-  std::vector<std::string> words;
-  for (std::string word; std::getline(file, word, '\0');)
-    words.push_back(word);
-  return words;
-}
-
-/// "vfio-shim serve --prefix PREFIX": as tests/inside starts it.
-bool serves(const std::vector<std::string> &words, const std::string &prefix) {
-  if (words.size() < 2 || !words[0].ends_with("vfio-shim") || words[1] != "serve")
-    return false;
-  for (std::size_t i = 2; i + 1 < words.size(); ++i)
-    if (words[i] == "--prefix")
-      return words[i + 1] == prefix;
-  return false;
-}
-
-pid_t find_daemon(const std::string &prefix) {
-  for (const auto &process : fs::directory_iterator{"/proc"}) {
-    const std::string name = process.path().filename();
-    pid_t pid = 0;
-    if (std::from_chars(name.data(), name.data() + name.size(), pid).ec == std::errc{} &&
-        serves(command_line(process.path()), prefix))
-      return pid;
-  }
-  throw std::runtime_error{"no daemon serves " + prefix};
+std::size_t entries_in(pid_t process, const std::string &directory) {
+  const fs::directory_iterator entries{"/proc/" + std::to_string(process) + "/" + directory};
+  return static_cast<std::size_t>(std::distance(begin(entries), end(entries)));
 }
 
 } // namespace
 
-Daemon::Daemon(const Provider &shim) : pid_{find_daemon(fs::path{shim.groups}.filename())} {}
-
-std::size_t Daemon::descriptors() const {
-  return entries_in("/proc/" + std::to_string(pid_) + "/fd");
+pid_t daemon_of(const Provider &provider) {
+  // The program lies beside this one; its first line is "vfio-shim (pid 12) serves ...".
+  const fs::path shim = fs::read_symlink("/proc/self/exe").parent_path() / "vfio-shim";
+  const std::string prefix = fs::relative(provider.groups, "/dev").string();
+  const std::string line = first_line_of(shim.string() + " status --prefix " + prefix);
+  pid_t pid = 0;
+  if (std::sscanf(line.c_str(), "vfio-shim (pid %d) serves", &pid) != 1) // NOLINT(cert-err34-c)
+    throw std::runtime_error{"no daemon serves " + provider.groups + ": " + line};
+  return pid;
 }
 
-std::size_t Daemon::threads() const {
-  return entries_in("/proc/" + std::to_string(pid_) + "/task");
+std::size_t threads_of(pid_t process) {
+  return entries_in(process, "task");
 }
 
-DescriptorLimit::DescriptorLimit(const Daemon &daemon, std::size_t most) : pid_{daemon.pid()} {
-  if (::prlimit(pid_, RLIMIT_NOFILE, nullptr, &before_) != 0)
-    throw std::system_error{errno, std::generic_category(), "prlimit"};
-  const rlimit low{most, before_.rlim_max};
-  if (::prlimit(pid_, RLIMIT_NOFILE, &low, nullptr) != 0)
-    throw std::system_error{errno, std::generic_category(), "prlimit"};
+std::size_t descriptors_of(pid_t process) {
+  return entries_in(process, "fd");
+}
+
+DescriptorLimit::DescriptorLimit(pid_t process, std::size_t limit) : process_{process} {
+  rlimit now{};
+  if (::prlimit(process, RLIMIT_NOFILE, nullptr, &before_) != 0)
+    throw_errno("prlimit");
+  now = {limit, before_.rlim_max};
+  if (::prlimit(process, RLIMIT_NOFILE, &now, nullptr) != 0)
+    throw_errno("prlimit");
 }
 
 DescriptorLimit::~DescriptorLimit() {
-  ::prlimit(pid_, RLIMIT_NOFILE, &before_, nullptr);
+  ::prlimit(process_, RLIMIT_NOFILE, &before_, nullptr);
 }
 
 } // namespace legacy

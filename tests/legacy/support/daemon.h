@@ -9,30 +9,27 @@
 
 namespace legacy {
 
-/// The process that serves a shim's nodes, seen from outside.
-class Daemon {
-public:
-  /// Throws std::runtime_error if nobody serves them.
-  explicit Daemon(const Provider &shim);
+/// The daemon that serves `provider`, which is the shim. Throws std::runtime_error when there is
+/// none.
+pid_t daemon_of(const Provider &provider);
 
-  pid_t pid() const { return pid_; }
-  std::size_t descriptors() const;
-  std::size_t threads() const;
+/// How many threads the process has.
+std::size_t threads_of(pid_t process);
 
-private:
-  pid_t pid_;
-};
+/// How many descriptors the process has.
+std::size_t descriptors_of(pid_t process);
 
-/// While it lives, the daemon gets no new descriptor beyond this many.
+/// While it lives, the process gets no new descriptor with this number or a higher one.
 class DescriptorLimit {
 public:
-  DescriptorLimit(const Daemon &daemon, std::size_t most);
+  /// Throws std::system_error.
+  DescriptorLimit(pid_t process, std::size_t limit);
   DescriptorLimit(const DescriptorLimit &) = delete;
   DescriptorLimit &operator=(const DescriptorLimit &) = delete;
   ~DescriptorLimit();
 
 private:
-  pid_t pid_;
+  pid_t process_;
   rlimit before_{};
 };
 
