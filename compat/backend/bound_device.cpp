@@ -3,8 +3,8 @@
 #include "abi/iommufd.hpp"
 #include "abi/vfio.hpp"
 #include "backend/ioctl.hpp"
+#include "topology/device_file.hpp"
 
-#include <fcntl.h>
 #include <fmt/format.h>
 
 namespace vfio_shim {
@@ -17,10 +17,10 @@ Result<std::uint32_t> bind_to(const Fd &iommufd, const Fd &cdev) {
 }
 
 Result<void> BoundDevice::bind(const topology::Device &device, const Fd &iommufd) {
-  Fd cdev{::open(device.cdev.c_str(), O_RDWR | O_CLOEXEC)};
+  auto cdev = topology::open_cdev(device);
   if (!cdev)
-    return fail_errno(device.cdev);
-  const auto devid = bind_to(iommufd, cdev);
+    return pass_on(cdev);
+  const auto devid = bind_to(iommufd, *cdev);
   if (!devid) {
     // EINVAL: another process has this cdev bound, so it owns the group's DMA. Claiming a group
     // that is owned is EPERM.
@@ -32,7 +32,7 @@ Result<void> BoundDevice::bind(const topology::Device &device, const Fd &iommufd
   devid_ = *devid;
   bound_ = true;
   attached_ = false;
-  file_ = std::move(cdev);
+  file_ = std::move(*cdev);
   return {};
 }
 

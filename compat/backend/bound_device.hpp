@@ -26,7 +26,8 @@ public:
   const topology::Device &device() const { return device_; }
 
   /// Opens the cdev of @p device, which is this one as it is there now, and binds it.
-  /// @return EPERM: another process has it bound. The errno of open().
+  /// @return EPERM: another process has it bound. ENODEV: its cdev is another device's by now. The
+  ///         errno of open().
   Result<void> bind(const topology::Device &device, const Fd &iommufd);
 
   /// Whether it is bound, as far as we know.

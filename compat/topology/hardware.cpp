@@ -5,6 +5,7 @@
 #include "backend/ioas.hpp"
 #include "backend/ioctl.hpp"
 #include "backend/iommufd.hpp"
+#include "topology/device_file.hpp"
 
 #include <algorithm>
 #include <array>
@@ -40,14 +41,15 @@ bool can_nest(const Fd &iommufd, std::uint32_t device) {
 
 /// All but the address space.
 Result<Description> describe_unattached(const topology::Device &device,
-                                        const std::filesystem::path &iommu_node) {
+                                        const topology::Roots &roots) {
+  const std::filesystem::path iommu_node = roots.dev / "iommu";
   const Fd iommufd{::open(iommu_node.c_str(), O_RDWR | O_CLOEXEC)};
   if (!iommufd)
     return fail_errno(iommu_node);
-  const Fd cdev{::open(device.cdev.c_str(), O_RDWR | O_CLOEXEC)};
+  const auto cdev = topology::open_cdev(device, roots);
   if (!cdev)
-    return fail_errno(device.cdev);
-  const auto bound = bind(cdev, iommufd);
+    return pass_on(cdev);
+  const auto bound = bind(*cdev, iommufd);
   if (!bound)
     return pass_on(bound);
   abi::IommuHwInfo info{.dev_id = *bound};
@@ -94,7 +96,7 @@ std::string iommu_type_name(std::uint32_t type) {
 
 Result<Description> describe(const topology::Device &device, GroupId group,
                              const topology::Roots &roots) {
-  auto description = describe_unattached(device, roots.dev / "iommu");
+  auto description = describe_unattached(device, roots);
   if (!description)
     return description;
   const auto backend = IommufdBackend::create(roots.dev / "iommu");

@@ -2,6 +2,7 @@
 /// The group's ioctls, one handler each. Source of the rules: drivers/vfio/group.c.
 
 #include "abi/vfio.hpp"
+#include "topology/device_file.hpp"
 #include "type1/operations.hpp"
 
 #include "vfio_shim/group.hpp"
@@ -12,7 +13,6 @@
 #include <functional>
 
 #include <fmt/format.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -59,14 +59,6 @@ Result<topology::Device> named_device(const topology::Group &group, std::string_
   return *found;
 }
 
-/// Whether @p file is an open file of the device's cdev.
-bool is_open_cdev(const Fd &file, const topology::Device &device) {
-  struct stat opened {};
-  struct stat node {};
-  return ::fstat(file.get(), &opened) == 0 && ::stat(device.cdev.c_str(), &node) == 0 &&
-         S_ISCHR(opened.st_mode) && S_ISCHR(node.st_mode) && opened.st_rdev == node.st_rdev;
-}
-
 /// A copy of a descriptor of the process behind the pidfd @p process.
 Result<Fd> copy_from(const Fd &process, ClientFd number) {
   Fd copy{static_cast<int>(::syscall(SYS_pidfd_getfd, process.get(), number.value, 0U))};
@@ -80,23 +72,19 @@ Result<Fd> copy_from(const Fd &process, ClientFd number) {
 /// @param copy_of Copies a descriptor of the process @p pid: of a process that uses its number
 ///        again, it copies nothing.
 Fd copy_of_device(const std::function<Result<Fd>(ClientFd)> &copy_of, Pid pid,
-                  const topology::Device &device, ClientFd likely) {
+                  std::string_view device, ClientFd likely, const topology::Roots &roots) {
   const auto copy_if_device = [&](int number) {
     auto copy = copy_of(ClientFd{number});
-    return copy && is_open_cdev(*copy, device) ? std::move(*copy) : Fd{};
+    return copy && topology::device_behind(*copy, roots) == device ? std::move(*copy) : Fd{};
   };
   if (Fd copy = copy_if_device(likely.value))
     return copy;
-  struct stat node {};
-  if (::stat(device.cdev.c_str(), &node) != 0)
-    return {};
   std::error_code error;
   const std::filesystem::path numbers = fmt::format("/proc/{}/fd", pid.value);
   for (std::filesystem::directory_iterator entry(numbers, error), end; !error && entry != end;
        entry.increment(error)) {
-    struct stat opened {};
-    if (::stat(entry->path().c_str(), &opened) != 0 || opened.st_rdev != node.st_rdev)
-      continue;
+    if (topology::device_at(entry->path(), roots) != device)
+      continue; // Not even copied: to close the copy of a file may wait for its server.
     if (Fd copy = copy_if_device(std::atoi(entry->path().filename().c_str())))
       return copy;
   }
@@ -205,11 +193,11 @@ private:
       for (const Group::Holder &holder : given->holders)
         if (Fd copy = copy_of_device(
                 [&holder](ClientFd number) { return copy_from(holder.process, number); },
-                holder.pid, device, holder.number))
+                holder.pid, device.name, holder.number, group.roots_))
           return copy;
     // The holder may have passed it on, and ended.
     if (Fd copy = copy_of_device([&client](ClientFd number) { return client.copy_of(number); },
-                                 client.pid(), device, ClientFd{-1}))
+                                 client.pid(), device.name, ClientFd{-1}, group.roots_))
       return copy;
     return fail(EBUSY,
                 fmt::format("device {} is open, but not where it was handed over", device.name));

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <fstream>
 
 #include <fcntl.h>
 
@@ -71,6 +72,52 @@ TEST_F(NativeBackend, ClaimsAGroupForItselfAlone) {
 
 TEST_F(NativeBackend, ClaimsNoGroupWithoutADevice) {
   EXPECT_EQ(answer_of(backend->claim({.id = GroupId{999}, .devices = {}})), fails(ENODEV));
+}
+
+/// Has a driver's file in sysfs take the address of a device.
+void tell_vfio_pci(const std::string &file, const std::string &address) {
+  std::ofstream out{"/sys/bus/pci/drivers/vfio-pci/" + file};
+  out << address << std::flush;
+  EXPECT_TRUE(out.good()) << file << " " << address;
+}
+
+/// Two devices that nobody has open have each other's cdev while this lives: the kernel gives the
+/// lowest number that is free.
+class SwappedCdevs {
+public:
+  SwappedCdevs(std::string low, std::string high) : low_(std::move(low)), high_(std::move(high)) {
+    bind_again(high_, low_);
+  }
+  SwappedCdevs(const SwappedCdevs &) = delete;
+  SwappedCdevs &operator=(const SwappedCdevs &) = delete;
+  ~SwappedCdevs() { bind_again(low_, high_); }
+
+private:
+  void bind_again(const std::string &first, const std::string &second) const {
+    tell_vfio_pci("unbind", low_);
+    tell_vfio_pci("unbind", high_);
+    tell_vfio_pci("bind", first);
+    tell_vfio_pci("bind", second);
+  }
+
+  std::string low_;
+  std::string high_;
+};
+
+TEST_F(NativeBackend, ClaimsNoGroupWhoseCdevHasBecomeAnothers) {
+  backend.reset();
+  const topology::Group before = group;
+  const SwappedCdevs swapped(edus[0].address, edus[1].address);
+  const auto other = topology::find(group_of(edus[1]));
+  ASSERT_TRUE(other);
+  ASSERT_EQ(other->devices.front().cdev, before.devices.front().cdev);
+
+  auto next = IommufdBackend::create("/dev/iommu");
+  ASSERT_EQ(answer_of(next), succeeds);
+  EXPECT_EQ(answer_of((*next)->claim(before)), fails(ENODEV));
+  auto owner = IommufdBackend::create("/dev/iommu");
+  ASSERT_EQ(answer_of(owner), succeeds);
+  EXPECT_EQ(answer_of((*owner)->claim(*other)), succeeds) << "the other device was left alone";
 }
 
 TEST_F(NativeBackend, ClaimsNoGroupWhoseNodeIsNotThere) {

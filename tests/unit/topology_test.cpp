@@ -1,3 +1,5 @@
+#include "topology/device_file.hpp"
+
 #include "vfio_shim/fd.hpp"
 #include "vfio_shim/topology.hpp"
 
@@ -128,6 +130,51 @@ TEST_F(Find, KnowsNoGroupWithoutACdev) {
   sysfs.add_device("0000:00:03.0", GroupId{2}, "nvme");
   EXPECT_EQ(answer_of(find(GroupId{2}, sysfs.roots())), fails(ENODEV));
   EXPECT_EQ(answer_of(find(GroupId{77}, sysfs.roots())), fails(ENODEV));
+}
+
+class OpenCdev : public TopologyTest {
+protected:
+  static constexpr GroupId group{2};
+
+  void SetUp() override { add_vfio_device("0000:00:03.0", group, 0); }
+
+  Device device() { return find(group, sysfs.roots())->devices.at(0); }
+};
+
+TEST_F(OpenCdev, OpensTheDevice) {
+  const auto file = open_cdev(device(), sysfs.roots());
+  ASSERT_TRUE(file);
+  EXPECT_EQ(device_behind(*file, sysfs.roots()), "0000:00:03.0");
+}
+
+TEST_F(OpenCdev, RefusesAnotherDeviceThatHasTheNumberNow) {
+  const Device before = device();
+  sysfs.remove_cdev("0000:00:03.0", 0);
+  add_vfio_device("0000:00:04.0", GroupId{3}, 0);
+  EXPECT_EQ(answer_of(open_cdev(before, sysfs.roots())), fails(ENODEV));
+}
+
+TEST_F(OpenCdev, RefusesADeviceThatIsLeaving) {
+  std::filesystem::remove(sysfs.root() / "sys/dev/char/1:3");
+  EXPECT_EQ(answer_of(open_cdev(device(), sysfs.roots())), fails(ENODEV));
+}
+
+TEST_F(OpenCdev, RefusesADeviceThatHasLeft) {
+  const Device before = device();
+  sysfs.remove_cdev("0000:00:03.0", 0);
+  EXPECT_EQ(answer_of(open_cdev(before, sysfs.roots())), fails(ENOENT));
+}
+
+TEST_F(OpenCdev, RefusesWhatIsNoCdev) {
+  Device odd = device();
+  odd.cdev = sysfs.root() / "sys/class";
+  EXPECT_EQ(answer_of(open_cdev(odd, sysfs.roots())), fails(EISDIR));
+  odd.cdev = "/dev/zero"; // As any driver's node: it may have the same device behind it.
+  EXPECT_EQ(answer_of(open_cdev(odd, sysfs.roots())), fails(ENODEV));
+  const auto cdev = sysfs.root() / "sys/devices/pci0/0000:00:03.0/vfio-dev/vfio0";
+  std::filesystem::remove(cdev / "subsystem");
+  std::filesystem::create_symlink("../../../../../class/nvme", cdev / "subsystem");
+  EXPECT_EQ(answer_of(open_cdev(device(), sysfs.roots())), fails(ENODEV));
 }
 
 class Viable : public TopologyTest {

@@ -1,5 +1,6 @@
 #include "fake_sysfs.hpp"
 
+#include <array>
 #include <system_error>
 
 #include <stdlib.h>
@@ -12,6 +13,22 @@ namespace {
 
 std::string cdev_name(int number) {
   return "vfio" + std::to_string(number);
+}
+
+/// A character device that anybody can open, and its number.
+struct Node {
+  const char *path;
+  const char *number;
+};
+
+/// Different ones for a few cdevs that follow each other.
+const Node &node_of(int cdev) {
+  static constexpr std::array<Node, 5> nodes = {{{"/dev/null", "1:3"},
+                                                 {"/dev/zero", "1:5"},
+                                                 {"/dev/full", "1:7"},
+                                                 {"/dev/random", "1:8"},
+                                                 {"/dev/urandom", "1:9"}}};
+  return nodes.at(static_cast<std::size_t>(cdev) % nodes.size());
 }
 
 /// In memory if possible: a test makes some fifty files.
@@ -61,15 +78,23 @@ void FakeSysfs::add_cdev(const std::string &device, int number) {
   fs::create_directory_symlink(fs::path("../../devices/pci0") / device / "vfio-dev" /
                                    cdev_name(number),
                                entries / cdev_name(number));
+  fs::create_directory_symlink("../../../../../class/vfio-dev", directory / "subsystem");
   const fs::path nodes = root_ / "dev/vfio/devices";
   fs::create_directories(nodes);
-  fs::create_symlink("/dev/null", nodes / cdev_name(number));
+  fs::create_symlink(node_of(number).path, nodes / cdev_name(number));
+  const fs::path numbers = root_ / "sys/dev/char";
+  fs::create_directories(numbers);
+  fs::remove(numbers / node_of(number).number);
+  fs::create_directory_symlink(fs::path("../../devices/pci0") / device / "vfio-dev" /
+                                   cdev_name(number),
+                               numbers / node_of(number).number);
 }
 
 void FakeSysfs::remove_cdev(const std::string &device, int number) {
   fs::remove(root_ / "sys/class/vfio-dev" / cdev_name(number));
   fs::remove_all(device_directory(device) / "vfio-dev");
   fs::remove(root_ / "dev/vfio/devices" / cdev_name(number));
+  fs::remove(root_ / "sys/dev/char" / node_of(number).number);
 }
 
 fs::path FakeSysfs::device_directory(const std::string &name) const {

@@ -24,8 +24,8 @@ public:
   void add_device(const std::string &name, GroupId group, const std::string &driver);
   /// The same without a group: a device that no IOMMU translates for.
   void add_device_without_group(const std::string &name, const std::string &driver);
-  /// Gives the device a VFIO cdev, "vfio<number>"; its node is a link to /dev/null, so that it is a
-  /// character device that can be opened.
+  /// Gives the device a VFIO cdev, "vfio<number>"; its node is a link to /dev/null or the like, so
+  /// that it is a character device that can be opened. Five cdevs in a row have different ones.
   void add_cdev(const std::string &device, int number);
   void remove_cdev(const std::string &device, int number);
 
