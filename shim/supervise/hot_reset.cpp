@@ -30,10 +30,9 @@ struct Header {
 static_assert(sizeof(Header) == offsetof(vfio_pci_hot_reset_info, devices));
 static_assert(sizeof(Header) == offsetof(vfio_pci_hot_reset, group_fds));
 
-Result<Header> read_header(Client &client, ClientAddr from) {
-  Header header;
-  VFIO_SHIM_TRY(client.read(from, std::as_writable_bytes(std::span(&header, 1))));
-  if (header.argsz < sizeof(header))
+Result<Header> read_header(const Caller &caller, ClientAddr from) {
+  auto header = caller.read_object<Header>(from);
+  if (header && header->argsz < sizeof(Header))
     return fail(EINVAL, "argsz too small");
   return header;
 }
@@ -87,13 +86,14 @@ Result<Affected> affected_by_reset(const Fd &device) {
   return devices;
 }
 
-/// The groups whose files the client has named.
-Result<std::set<std::uint32_t>> named_groups(Client &client, ClientAddr array, std::size_t count) {
+/// The groups whose files the caller has named.
+Result<std::set<std::uint32_t>> named_groups(const Caller &caller, ClientAddr array,
+                                             std::size_t count) {
   std::vector<std::int32_t> numbers(count);
-  VFIO_SHIM_TRY(client.read(array, std::as_writable_bytes(std::span(numbers))));
+  VFIO_SHIM_TRY(caller.read(array, std::as_writable_bytes(std::span(numbers))));
   std::set<std::uint32_t> groups;
   for (const std::int32_t number : numbers) {
-    const auto file = client.copy_of(ClientFd{number});
+    const auto file = caller.copy_of(ClientFd{number});
     if (!file)
       return pass_on(file);
     const auto group = group_behind(*file);
@@ -106,8 +106,9 @@ Result<std::set<std::uint32_t>> named_groups(Client &client, ClientAddr array, s
 
 } // namespace
 
-Result<long> get_hot_reset_info(Client &client, const Fd &device, ClientAddr argument) {
-  auto header = read_header(client, argument);
+Result<HotResetInfo> get_hot_reset_info(const Caller &caller, const Fd &device,
+                                        ClientAddr argument) {
+  auto header = read_header(caller, argument);
   if (!header)
     return pass_on(header);
   const auto affected = affected_by_reset(device);
@@ -118,17 +119,18 @@ Result<long> get_hot_reset_info(Client &client, const Fd &device, ClientAddr arg
   header->count = static_cast<std::uint32_t>(affected->size());
   const std::size_t room = (header->argsz - sizeof(Header)) / sizeof(vfio_pci_dependent_device);
   const bool fits = affected->size() <= room;
+  HotResetInfo info{.bytes = {}, .error = fits ? 0 : ENOSPC};
+  const auto add = [&info](std::span<const std::byte> bytes) {
+    info.bytes.insert(info.bytes.end(), bytes.begin(), bytes.end());
+  };
+  add(std::as_bytes(std::span(&*header, 1)));
   if (fits)
-    VFIO_SHIM_TRY(
-        client.write(argument + Bytes{sizeof(Header)}, std::as_bytes(std::span(*affected))));
-  VFIO_SHIM_TRY(client.write(argument, std::as_bytes(std::span(&*header, 1))));
-  if (!fits)
-    return fail(ENOSPC, "more devices than room");
-  return 0;
+    add(std::as_bytes(std::span(*affected)));
+  return info;
 }
 
-Result<long> hot_reset(Client &client, const Fd &device, ClientAddr argument) {
-  const auto header = read_header(client, argument);
+Result<void> hot_reset(const Caller &caller, const Fd &device, ClientAddr argument) {
+  const auto header = read_header(caller, argument);
   if (!header)
     return pass_on(header);
   if (header->flags != 0 || header->count == 0)
@@ -138,7 +140,7 @@ Result<long> hot_reset(Client &client, const Fd &device, ClientAddr argument) {
     return pass_on(affected);
   if (header->count > affected->size())
     return fail(EINVAL, "more groups than devices");
-  const auto groups = named_groups(client, argument + Bytes{sizeof(Header)}, header->count);
+  const auto groups = named_groups(caller, argument + Bytes{sizeof(Header)}, header->count);
   if (!groups)
     return pass_on(groups);
   for (const vfio_pci_dependent_device &one : *affected)
@@ -148,7 +150,7 @@ Result<long> hot_reset(Client &client, const Fd &device, ClientAddr argument) {
   Header by_ownership{.argsz = sizeof(Header)};
   if (::ioctl(device.get(), VFIO_DEVICE_PCI_HOT_RESET, &by_ownership) != 0)
     return fail_errno("VFIO_DEVICE_PCI_HOT_RESET");
-  return 0;
+  return {};
 }
 
 } // namespace vfio_shim::supervise

@@ -1,24 +1,23 @@
 #include "supervise/kvm_registration.hpp"
 
 #include "client/borrowed_thread.hpp"
-#include "client/calling_thread.hpp"
 #include "client/descriptor_transfer.hpp"
 #include "client/thread_state.hpp"
+#include "topology/device_file.hpp"
 
 #include "vfio_shim/process_memory.hpp"
 #include "vfio_shim/topology.hpp"
 
-#include <cstring>
 #include <filesystem>
+#include <optional>
 #include <span>
 
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <linux/kvm.h>
 #include <spdlog/spdlog.h>
 #include <sys/syscall.h>
-#include <unistd.h>
 
+#include "supervise/caller.hpp"
 #include "supervise/vfio_files.hpp"
 
 namespace vfio_shim::supervise {
@@ -38,38 +37,37 @@ struct Request {
   kvm_device_attr attribute;
 };
 
-Fd open_process(Tid thread) {
-  return Fd{static_cast<int>(::syscall(SYS_pidfd_open, client::process_of(thread).value, 0U))};
-}
-
-bool is_kvm_vfio_device(Tid thread, ClientFd file) {
+bool is_kvm_vfio_device(const Fd &file) {
   std::error_code error;
   const std::filesystem::path target =
-      std::filesystem::read_symlink(fmt::format("/proc/{}/fd/{}", thread.value, file.value), error);
+      std::filesystem::read_symlink(fmt::format("/proc/self/fd/{}", file.get()), error);
   return !error && target == "anon_inode:kvm-vfio";
 }
 
-/// Reads an object of the client. Nothing if it cannot be read.
-template <typename Object>
-std::optional<Object> read_object(Tid thread, std::uint64_t address) {
-  Object object{};
-  if (!read_memory(thread, ClientAddr{address}, std::as_writable_bytes(std::span(&object, 1))))
-    return std::nullopt;
-  return object;
+/// Whether the process still has KVM's device there.
+bool has_kvm_vfio_device(Pid pid, const Fd &process, ClientFd number) {
+  if (client::has_ended(process))
+    return false;
+  const auto file = client::copy_descriptor(process, number);
+  if (file)
+    return is_kvm_vfio_device(*file);
+  // If only its first thread has ended, its descriptors cannot be seen: that tells nothing.
+  return client::is_exiting(Tid{pid.value}) && !client::has_ended(process);
 }
 
-/// What the call asks for. Nothing if it is not about a group of ours.
-std::optional<Request> understand(const TrappedCall &call, const Fd &process) {
-  if (!is_kvm_vfio_device(call.thread, call.file))
+/// What the call asks for. Nothing if it is not about a group of ours, or if the caller is gone.
+std::optional<Request> understand(const TrappedCall &call, const Caller &caller) {
+  const auto kvm = caller.copy_of(call.file);
+  if (!kvm || !is_kvm_vfio_device(*kvm))
     return std::nullopt;
-  const auto attribute = read_object<kvm_device_attr>(call.thread, call.argument);
+  const auto attribute = caller.read_object<kvm_device_attr>(ClientAddr{call.argument});
   if (!attribute || attribute->group != KVM_DEV_VFIO_GROUP ||
       (attribute->attr != KVM_DEV_VFIO_GROUP_ADD && attribute->attr != KVM_DEV_VFIO_GROUP_DEL))
     return std::nullopt;
-  const auto number = read_object<std::int32_t>(call.thread, attribute->addr);
+  const auto number = caller.read_object<std::int32_t>(ClientAddr{attribute->addr});
   if (!number)
     return std::nullopt;
-  const auto file = client::copy_descriptor(process, ClientFd{*number});
+  const auto file = caller.copy_of(ClientFd{*number});
   const auto group = file ? group_behind(*file) : std::nullopt;
   if (!group)
     return std::nullopt;
@@ -82,46 +80,72 @@ Result<std::vector<Fd>> open_devices(GroupId id) {
     return pass_on(group);
   std::vector<Fd> files;
   for (const topology::Device &device : group->devices) {
-    Fd file{::open(device.cdev.c_str(), O_RDWR | O_CLOEXEC)};
+    auto file = topology::open_cdev(device);
     if (!file)
-      return fail_errno(device.cdev);
-    files.push_back(std::move(file));
+      return pass_on(file);
+    files.push_back(std::move(*file));
   }
   return files;
 }
 
+/// Gives the files to the caller. Their numbers there are added to @p numbers.
+Result<void> install(const Listener &listener, const TrappedCall &call, std::span<const Fd> files,
+                     std::vector<ClientFd> &numbers) {
+  for (const Fd &file : files) {
+    const auto number = listener.install(call, file);
+    if (!number)
+      return pass_on(number);
+    numbers.push_back(*number);
+  }
+  return {};
+}
+
+/// Descriptors of the client that go with this object.
+class Installed {
+public:
+  Installed(client::BorrowedThread &thread, std::vector<ClientFd> numbers)
+      : thread_(thread), numbers_(std::move(numbers)) {}
+  Installed(const Installed &) = delete;
+  Installed &operator=(const Installed &) = delete;
+  ~Installed() {
+    for (const ClientFd number : numbers_)
+      (void)thread_.system_call(SYS_close,
+                                {static_cast<std::uint64_t>(number.value), 0, 0, 0, 0, 0});
+  }
+
+  std::span<const ClientFd> numbers() const { return numbers_; }
+
+private:
+  client::BorrowedThread &thread_;
+  std::vector<ClientFd> numbers_;
+};
+
 /// KVM takes such calls only from the process whose machine it is.
-Result<void> set_attribute(client::BorrowedThread &thread, const Fd &process, ClientFd kvm,
-                           kvm_device_attr attribute, const Fd &file) {
-  const auto number = client::install_descriptor(thread, process, file, client::least_supervised);
-  if (!number)
-    return pass_on(number);
+Result<void> set_attribute(client::BorrowedThread &thread, ClientFd kvm, kvm_device_attr attribute,
+                           ClientFd file) {
   const auto scratch = thread.scratch();
   if (!scratch)
     return pass_on(scratch);
   attribute.addr = scratch->value + offsetof(Argument, file);
-  const Argument argument{.attribute = attribute, .file = number->value};
+  const Argument argument{.attribute = attribute, .file = file.value};
   VFIO_SHIM_TRY(write_memory(thread.id(), *scratch, std::as_bytes(std::span(&argument, 1))));
-  const auto done = thread.system_call(SYS_ioctl, {static_cast<std::uint64_t>(kvm.value),
-                                                   KVM_SET_DEVICE_ATTR, scratch->value, 0, 0, 0});
-  (void)thread.system_call(SYS_close, {static_cast<std::uint64_t>(number->value), 0, 0, 0, 0, 0});
-  if (!done)
-    return pass_on(done);
+  VFIO_SHIM_TRY(thread.system_call(SYS_ioctl, {static_cast<std::uint64_t>(kvm.value),
+                                               KVM_SET_DEVICE_ATTR, scratch->value, 0, 0, 0}));
   return {};
 }
 
 /// All of @p files, or none.
-Result<void> set_attributes(client::BorrowedThread &thread, const Fd &process, ClientFd kvm,
-                            kvm_device_attr attribute, std::span<const Fd> files) {
+Result<void> set_attributes(client::BorrowedThread &thread, ClientFd kvm, kvm_device_attr attribute,
+                            std::span<const ClientFd> files) {
   for (std::size_t done = 0; done < files.size(); ++done) {
-    auto set = set_attribute(thread, process, kvm, attribute, files[done]);
+    auto set = set_attribute(thread, kvm, attribute, files[done]);
     if (set)
       continue;
     kvm_device_attr undo = attribute;
     undo.attr = KVM_DEV_VFIO_GROUP_DEL;
     if (attribute.attr == KVM_DEV_VFIO_GROUP_ADD)
-      for (const Fd &file : files.first(done))
-        (void)set_attribute(thread, process, kvm, undo, file);
+      for (const ClientFd file : files.first(done))
+        (void)set_attribute(thread, kvm, undo, file);
     return set;
   }
   return {};
@@ -130,45 +154,46 @@ Result<void> set_attributes(client::BorrowedThread &thread, const Fd &process, C
 } // namespace
 
 bool KvmRegistrations::serve(const Listener &listener, const TrappedCall &call) {
-  Fd process = open_process(call.thread);
-  const auto request = process ? understand(call, process) : std::nullopt;
-  if (!request || !listener.waits(call))
+  const auto caller = Caller::of(listener, call);
+  const auto request = caller ? understand(call, *caller) : std::nullopt;
+  if (!request)
     return false;
-  const Pid pid = client::process_of(call.thread);
-  const Key key{pid, call.file, request->group};
-
+  const Key key{caller->pid(), call.file, request->group};
   auto files = files_for(key);
   if (!files) {
     listener.answer(call, -files.error().code);
     return true;
   }
-  bool answered = false;
-  const auto thread = client::BorrowedThread::borrow(call.thread, [&] {
-    answered = true;
-    listener.answer(call, -ENOSYS); // As after the supervisor's death.
-    return true;
-  });
-  Result<void> done =
-      thread ? set_attributes(**thread, process, call.file, request->attribute, **files)
-             : Result<void>(pass_on(thread));
+
+  std::vector<ClientFd> numbers;
+  Result<void> done;
+  const auto thread = caller->borrow([&] { done = install(listener, call, **files, numbers); });
+  if (thread) {
+    const Installed installed(**thread, std::move(numbers));
+    if (done)
+      done = set_attributes(**thread, call.file, request->attribute, installed.numbers());
+  } else {
+    done = pass_on(thread);
+  }
   if (!done) // What KVM itself answers is the client's affair; that nobody could ask it is not.
     spdlog::log(thread ? spdlog::level::debug : spdlog::level::warn,
-                "{}: KVM_SET_DEVICE_ATTR for group {}: {}", client::describe_process(pid),
+                "{}: KVM_SET_DEVICE_ATTR for group {}: {}", caller->describe(),
                 request->group.value, done.error().describe());
   const bool known = request->attribute.attr == KVM_DEV_VFIO_GROUP_ADD
                          ? done || done.error().code == EEXIST
                          : !done && done.error().code != ENOENT;
-  keep(key, known ? Registration{std::move(process), *files} : Registration{});
+  keep(key, known ? Registration{caller->process().duplicate(), *files} : Registration{});
   if (thread)
     (*thread)->give_back(done ? 0 : -done.error().code);
-  else if (!answered)
-    listener.answer(call, -done.error().code);
+  else
+    listener.answer(call, -done.error().code); // If nobody has.
   return true;
 }
 
 Result<std::shared_ptr<const std::vector<Fd>>> KvmRegistrations::files_for(const Key &key) {
   const std::scoped_lock lock(mutex_);
-  if (const auto known = registrations_.find(key); known != registrations_.end())
+  const auto known = registrations_.find(key);
+  if (known != registrations_.end() && !client::has_ended(known->second.process))
     return known->second.files;
   auto opened = open_devices(std::get<GroupId>(key));
   if (!opened)
@@ -188,7 +213,7 @@ bool KvmRegistrations::prune() {
   const std::scoped_lock lock(mutex_);
   std::erase_if(registrations_, [](const auto &entry) {
     const auto &[pid, kvm, group] = entry.first;
-    return client::has_ended(entry.second.process) || !is_kvm_vfio_device(Tid{pid.value}, kvm);
+    return !has_kvm_vfio_device(pid, entry.second.process, kvm);
   });
   return !registrations_.empty();
 }

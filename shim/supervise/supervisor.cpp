@@ -1,8 +1,9 @@
 #include "supervise/supervisor.hpp"
 
-#include "client/calling_thread.hpp"
 #include "client/descriptor_transfer.hpp"
-#include "client/resident_descriptors.hpp"
+#include "client/process_handle.hpp"
+
+#include "vfio_shim/process_memory.hpp"
 
 #include <array>
 #include <atomic>
@@ -20,6 +21,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "supervise/caller.hpp"
 #include "supervise/hot_reset.hpp"
 #include "supervise/kvm_registration.hpp"
 #include "supervise/trap.hpp"
@@ -29,34 +31,51 @@ namespace vfio_shim::supervise {
 
 namespace {
 
-/// @return Nothing if the call is not about a device of ours.
-std::optional<Result<long>> serve_reset(Client &client, const TrappedCall &call) {
-  const auto device = client.copy_of(call.file);
-  if (!device || !is_device(*device))
-    return std::nullopt;
+/// Writes @p info to the caller, in whose borrowed thread alone that is safe.
+Result<void> answer_with(const HotResetInfo &info, const Caller &caller, ClientAddr argument) {
+  const auto thread = caller.borrow();
+  if (!thread)
+    return pass_on(thread);
+  const auto written = write_memory((*thread)->id(), argument, info.bytes);
+  (*thread)->give_back(written ? -info.error : -written.error().code);
+  return {};
+}
+
+/// Does not answer what fails.
+Result<void> serve_reset(const Listener &listener, const TrappedCall &call, const Caller &caller,
+                         const Fd &device) {
   const ClientAddr argument{call.argument};
-  return call.command == VFIO_DEVICE_PCI_HOT_RESET ? hot_reset(client, *device, argument)
-                                                   : get_hot_reset_info(client, *device, argument);
+  if (call.command == VFIO_DEVICE_PCI_HOT_RESET) {
+    VFIO_SHIM_TRY(hot_reset(caller, device, argument));
+    listener.answer(call, 0);
+    return {};
+  }
+  const auto info = get_hot_reset_info(caller, device, argument);
+  if (!info)
+    return pass_on(info);
+  return answer_with(*info, caller, argument);
+}
+
+/// @return Whether the call was answered. If not, it is not about a device of ours.
+bool serve_reset(const Listener &listener, const TrappedCall &call) {
+  const auto caller = Caller::of(listener, call);
+  const auto device = caller ? caller->copy_of(call.file) : Result<Fd>(pass_on(caller));
+  if (!device || !is_device(*device))
+    return false;
+  const auto served = serve_reset(listener, call, *caller, *device);
+  if (!served) {
+    spdlog::debug("{}: hot reset of descriptor {}: {}", caller->describe(), call.file.value,
+                  served.error().describe());
+    listener.answer(call, -served.error().code);
+  }
+  return true;
 }
 
 void serve(const Listener &listener, KvmRegistrations &kvm, const TrappedCall &call) {
-  if (call.command == KVM_SET_DEVICE_ATTR) {
-    if (!kvm.serve(listener, call))
-      listener.let_through(call);
-    return;
-  }
-  client::AbandonedDescriptors none_abandoned;
-  client::ResidentDescriptors none(none_abandoned);
-  client::CallingThread caller(call.thread, [] { return false; }, none, {});
-  const auto served = listener.waits(call) ? serve_reset(caller, call) : std::nullopt;
-  if (!served) {
+  const bool answered =
+      call.command == KVM_SET_DEVICE_ATTR ? kvm.serve(listener, call) : serve_reset(listener, call);
+  if (!answered)
     listener.let_through(call);
-    return;
-  }
-  if (!*served)
-    spdlog::debug("{}: hot reset of descriptor {}: {}", caller.describe(), call.file.value,
-                  served->error().describe());
-  listener.answer(call, *served ? **served : -served->error().code);
 }
 
 /// Serves each call in a thread of its own, which ends with it: a call may take its time in its

@@ -98,12 +98,23 @@ bool Listener::waits(const TrappedCall &call) const {
   return ::ioctl(file_.get(), SECCOMP_IOCTL_NOTIF_ID_VALID, &id) == 0;
 }
 
-void Listener::answer(const TrappedCall &call, long result) const {
+bool Listener::answer(const TrappedCall &call, long result) const {
   seccomp_notif_resp response{};
   response.id = call.id;
   response.val = result < 0 ? 0 : result;
   response.error = result < 0 ? static_cast<int>(result) : 0;
-  ::ioctl(file_.get(), SECCOMP_IOCTL_NOTIF_SEND, &response); // ENOENT: it was killed.
+  return ::ioctl(file_.get(), SECCOMP_IOCTL_NOTIF_SEND, &response) == 0; // ENOENT: it was killed.
+}
+
+Result<ClientFd> Listener::install(const TrappedCall &call, const Fd &file) const {
+  seccomp_notif_addfd request{};
+  request.id = call.id;
+  request.srcfd = static_cast<std::uint32_t>(file.get());
+  request.newfd_flags = O_CLOEXEC;
+  const int number = ::ioctl(file_.get(), SECCOMP_IOCTL_NOTIF_ADDFD, &request);
+  if (number < 0)
+    return fail_errno("SECCOMP_IOCTL_NOTIF_ADDFD");
+  return ClientFd{number};
 }
 
 void Listener::let_through(const TrappedCall &call) const {

@@ -49,11 +49,17 @@ public:
   /// Takes a call. Nothing if its thread was killed meanwhile.
   std::optional<TrappedCall> take() const;
 
-  /// Whether the call's thread still waits, and so its id and memory are those of the client.
+  /// Whether the call's thread still waits: so far, its id was its own. Says nothing of what comes
+  /// next (see Caller).
   bool waits(const TrappedCall &call) const;
 
   /// Ends the call: with a value, or with a negative errno.
-  void answer(const TrappedCall &call, long result) const;
+  /// @return Whether it still waited.
+  bool answer(const TrappedCall &call, long result) const;
+
+  /// Gives @p file to the process whose call still waits, as the lowest free number, close-on-exec.
+  /// @return Its number there. ENOENT: the call does not wait any more. EMFILE: no number is free.
+  Result<ClientFd> install(const TrappedCall &call, const Fd &file) const;
 
   /// Has the kernel carry the call out as if nothing had been.
   ///

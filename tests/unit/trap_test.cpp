@@ -83,10 +83,31 @@ TEST_P(TrappedCommand, ArrivesAndGetsItsAnswer) {
     EXPECT_EQ(taken->argument, some_address);
     EXPECT_TRUE(one.listener.waits(*taken));
     EXPECT_TRUE(one.thread.still_calls(20ms));
-    one.listener.answer(*taken, answer);
+    EXPECT_TRUE(one.listener.answer(*taken, answer));
     EXPECT_EQ(one.thread.result(), answer);
     EXPECT_FALSE(one.listener.waits(*taken));
+    EXPECT_FALSE(one.listener.answer(*taken, answer)) << "nobody is there to get it";
   }
+}
+
+TEST_P(TrappedCommand, MayGetAFileBeforeItsAnswer) {
+  const Fd file{::open("/dev/zero", O_RDONLY | O_CLOEXEC)};
+  OneCall one(high, GetParam());
+  ASSERT_EQ(one.listener.wait(10s), Listener::News::call);
+  const auto taken = one.listener.take();
+  ASSERT_TRUE(taken);
+  const auto number = one.listener.install(*taken, file);
+  ASSERT_TRUE(number);
+  const Fd installed{number->value}; // The thread is one of this process.
+  EXPECT_NE(installed.get(), file.get());
+  EXPECT_EQ(::fcntl(installed.get(), F_GETFD), FD_CLOEXEC);
+  char byte = 1;
+  EXPECT_EQ(::read(installed.get(), &byte, 1), 1);
+  EXPECT_EQ(byte, 0);
+  EXPECT_TRUE(one.thread.still_calls(20ms));
+  one.listener.answer(*taken, 0);
+  EXPECT_EQ(one.thread.result(), 0);
+  EXPECT_EQ(one.listener.install(*taken, file).error().code, ENOENT);
 }
 
 TEST_P(TrappedCommand, IsTheKernelsIfItIsLetThrough) {

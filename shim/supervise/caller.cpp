@@ -1,0 +1,65 @@
+#include "supervise/caller.hpp"
+
+#include "client/calling_thread.hpp"
+#include "client/descriptor_transfer.hpp"
+#include "client/process_handle.hpp"
+#include "client/thread_state.hpp"
+
+#include "vfio_shim/process_memory.hpp"
+
+namespace vfio_shim::supervise {
+
+namespace {
+
+/// What trapped calls fail with when nobody listens.
+constexpr int supervisor_has_died = ENOSYS;
+
+} // namespace
+
+Result<Caller> Caller::of(const Listener &listener, const TrappedCall &call) {
+  const auto pid = client::thread_group(call.thread);
+  if (!pid)
+    return pass_on(pid);
+  auto thread = client::open_thread(call.thread);
+  if (!thread)
+    return pass_on(thread);
+  auto process = client::open_process(*pid);
+  if (!process)
+    return pass_on(process);
+  Caller caller(listener, call, *pid, std::move(*thread), std::move(*process));
+  VFIO_SHIM_TRY(caller.check_it_waits());
+  return caller;
+}
+
+std::string Caller::describe() const {
+  return client::describe_process(pid_);
+}
+
+Result<void> Caller::read(ClientAddr from, std::span<std::byte> to) const {
+  const auto done = read_memory(call_.thread, from, to);
+  VFIO_SHIM_TRY(check_it_waits());
+  return done;
+}
+
+Result<Fd> Caller::copy_of(ClientFd number) const {
+  auto copy = client::copy_descriptor(thread_, number);
+  VFIO_SHIM_TRY(check_it_waits());
+  return copy;
+}
+
+Result<std::unique_ptr<client::BorrowedThread>>
+Caller::borrow(const std::function<void()> &before) const {
+  return client::BorrowedThread::borrow(call_.thread, [&] {
+    before();
+    // If the answer arrives, the call still waited: then the thread that was seized is the caller.
+    return listener_.answer(call_, -supervisor_has_died);
+  });
+}
+
+Result<void> Caller::check_it_waits() const {
+  if (!listener_.waits(call_))
+    return fail(ESRCH, "the caller was killed");
+  return {};
+}
+
+} // namespace vfio_shim::supervise
