@@ -1,43 +1,18 @@
 // Groups that are made known to KVM, which wants to know whose DMA it must reckon with.
 
 #include <cerrno>
+#include <filesystem>
+#include <set>
 
-#include <fcntl.h>
-#include <linux/kvm.h>
+#include <sys/resource.h>
 
 #include "child.h"
+#include "machine.h"
 #include "suite.h"
 
 namespace {
 
 using namespace legacy;
-
-/// A virtual machine without processors, and its VFIO device.
-class Machine {
-public:
-  Machine() {
-    vm_ = Fd{static_cast<int>(kvm_.ioctl(KVM_CREATE_VM).or_throw("KVM_CREATE_VM"))};
-    kvm_create_device create{.type = KVM_DEV_TYPE_VFIO, .fd = 0, .flags = 0};
-    vm_.ioctl(KVM_CREATE_DEVICE, &create).or_throw("KVM_CREATE_DEVICE");
-    device_ = Fd{static_cast<int>(create.fd)};
-  }
-
-  Answer add(int file) const { return set(KVM_DEV_VFIO_GROUP_ADD, file); }
-  Answer remove(int file) const { return set(KVM_DEV_VFIO_GROUP_DEL, file); }
-  Answer set(std::uint64_t what, std::int32_t file) const {
-    const kvm_device_attr attribute{.flags = 0,
-                                    .group = KVM_DEV_VFIO_GROUP,
-                                    .attr = what,
-                                    .addr = reinterpret_cast<std::uintptr_t>(&file)};
-    return device_.ioctl(KVM_SET_DEVICE_ATTR, &attribute);
-  }
-  const Fd &device() const { return device_; }
-
-private:
-  Fd kvm_ = Fd::open("/dev/kvm", O_RDWR);
-  Fd vm_;
-  Fd device_;
-};
 
 class KvmSuite : public AttachedSuite {
 protected:
@@ -95,6 +70,42 @@ TEST_P(Kvm, TheNextMachineStartsOver) {
   const Machine next;
   EXPECT_EQ(next.add(group()), succeeds);
   EXPECT_EQ(next.add(group()), fails(EEXIST));
+}
+
+/// The numbers of this process's descriptors.
+std::set<std::string> descriptors() {
+  std::set<std::string> numbers;
+  for (const auto &entry : std::filesystem::directory_iterator{"/proc/self/fd"})
+    numbers.insert(entry.path().filename());
+  return numbers;
+}
+
+TEST_P(Kvm, NothingIsLeftInTheProcess) {
+  const auto before = descriptors();
+  EXPECT_EQ(machine_.add(group()), succeeds);
+  EXPECT_EQ(machine_.add(group()), fails(EEXIST));
+  EXPECT_EQ(machine_.remove(group()), succeeds);
+  EXPECT_EQ(machine_.remove(group()), fails(ENOENT));
+  EXPECT_EQ(descriptors(), before);
+  run_in_child([&] {
+    const auto childs = descriptors();
+    EXPECT_EQ(machine_.add(group()), fails(EIO));
+    EXPECT_EQ(descriptors(), childs);
+  });
+}
+
+TEST_P(Kvm, AProcessWithoutMemoryIsLeftAsItWas) {
+  run_in_child([&] {
+    const Machine machine;
+    const auto before = descriptors();
+    constexpr rlimit none{.rlim_cur = 0, .rlim_max = RLIM_INFINITY};
+    constexpr rlimit all{.rlim_cur = RLIM_INFINITY, .rlim_max = RLIM_INFINITY};
+    ASSERT_EQ(::setrlimit(RLIMIT_AS, &none), 0);
+    const Answer answer = machine.add(group());
+    ASSERT_EQ(::setrlimit(RLIMIT_AS, &all), 0);
+    EXPECT_TRUE(answer == succeeds || answer == fails(ENOMEM)) << answer;
+    EXPECT_EQ(descriptors(), before);
+  });
 }
 
 TEST_P(Kvm, AMachineBelongsToItsProcess) {

@@ -1,0 +1,39 @@
+#pragma once
+
+#include <chrono>
+#include <set>
+#include <vector>
+
+#include <sys/types.h>
+
+namespace legacy {
+
+/// The process that serves this process's trapped calls (`vfio-shim run`), under a debugger: it can
+/// be held where it begins to do something to a caller, of which it knows no more than a thread id.
+///
+/// To be used by one thread. Must not live while this process itself makes a trapped call.
+class HeldSupervisor {
+public:
+  /// Throws std::runtime_error if there is no supervisor, std::system_error.
+  HeldSupervisor();
+  HeldSupervisor(const HeldSupervisor &) = delete;
+  HeldSupervisor &operator=(const HeldSupervisor &) = delete;
+  ~HeldSupervisor();
+
+  /// Lets it run until one of its threads is about to seize a thread, or to write to a process's
+  /// memory. @return Whether that happened within `patience`.
+  bool is_held_within(std::chrono::milliseconds patience);
+  /// Lets it go on, and waits until it has nothing more to do. @return Whether that happened.
+  bool finishes_within(std::chrono::milliseconds patience);
+
+private:
+  /// @return Whether the thread is where it is to be held.
+  bool handle_stop(pid_t thread, int status);
+  void let_go();
+
+  pid_t process_;
+  std::set<pid_t> threads_; ///< All are traced.
+  pid_t held_ = 0;
+};
+
+} // namespace legacy
