@@ -3,7 +3,6 @@
 #include "client/borrowed_thread.hpp"
 #include "client/descriptor_transfer.hpp"
 #include "client/thread_state.hpp"
-#include "topology/device_file.hpp"
 
 #include "vfio_shim/process_memory.hpp"
 #include "vfio_shim/topology.hpp"
@@ -34,6 +33,7 @@ static_assert(sizeof(Argument) <= client::BorrowedThread::scratch_size);
 /// A group that KVM is to learn of, or to forget.
 struct Request {
   GroupId group;
+  Fd group_file;
   kvm_device_attr attribute;
 };
 
@@ -67,25 +67,11 @@ std::optional<Request> understand(const TrappedCall &call, const Caller &caller)
   const auto number = caller.read_object<std::int32_t>(ClientAddr{attribute->addr});
   if (!number)
     return std::nullopt;
-  const auto file = caller.copy_of(ClientFd{*number});
+  auto file = caller.copy_of(ClientFd{*number});
   const auto group = file ? group_behind(*file) : std::nullopt;
   if (!group)
     return std::nullopt;
-  return Request{.group = *group, .attribute = *attribute};
-}
-
-Result<std::vector<Fd>> open_devices(GroupId id) {
-  const auto group = topology::find(id);
-  if (!group)
-    return pass_on(group);
-  std::vector<Fd> files;
-  for (const topology::Device &device : group->devices) {
-    auto file = topology::open_cdev(device);
-    if (!file)
-      return pass_on(file);
-    files.push_back(std::move(*file));
-  }
-  return files;
+  return Request{.group = *group, .group_file = std::move(*file), .attribute = *attribute};
 }
 
 /// Gives the files to the caller. Their numbers there are added to @p numbers.
@@ -159,7 +145,7 @@ bool KvmRegistrations::serve(const Listener &listener, const TrappedCall &call) 
   if (!request)
     return false;
   const Key key{caller->pid(), call.file, request->group};
-  auto files = files_for(key);
+  auto files = files_for(key, request->group_file, caller->describe());
   if (!files) {
     listener.answer(call, -files.error().code);
     return true;
@@ -176,7 +162,7 @@ bool KvmRegistrations::serve(const Listener &listener, const TrappedCall &call) 
     done = pass_on(thread);
   }
   if (!done) // What KVM itself answers is the client's affair; that nobody could ask it is not.
-    spdlog::log(thread ? spdlog::level::debug : spdlog::level::warn,
+    spdlog::log(thread || done.error().code == ESRCH ? spdlog::level::debug : spdlog::level::warn,
                 "{}: KVM_SET_DEVICE_ATTR for group {}: {}", caller->describe(),
                 request->group.value, done.error().describe());
   const bool known = request->attribute.attr == KVM_DEV_VFIO_GROUP_ADD
@@ -190,15 +176,18 @@ bool KvmRegistrations::serve(const Listener &listener, const TrappedCall &call) 
   return true;
 }
 
-Result<std::shared_ptr<const std::vector<Fd>>> KvmRegistrations::files_for(const Key &key) {
-  const std::scoped_lock lock(mutex_);
-  const auto known = registrations_.find(key);
-  if (known != registrations_.end() && !client::has_ended(known->second.process))
-    return known->second.files;
-  auto opened = open_devices(std::get<GroupId>(key));
-  if (!opened)
-    return pass_on(opened);
-  return std::make_shared<const std::vector<Fd>>(std::move(*opened));
+Result<std::shared_ptr<const DeviceFiles>>
+KvmRegistrations::files_for(const Key &key, const Fd &group_file, const std::string &caller) {
+  {
+    const std::scoped_lock lock(mutex_);
+    const auto known = registrations_.find(key);
+    if (known != registrations_.end() && !client::has_ended(known->second.process))
+      return known->second.files;
+  }
+  const auto group = topology::find(std::get<GroupId>(key));
+  if (!group)
+    return pass_on(group);
+  return lent_.lend(*group, group_file, caller);
 }
 
 void KvmRegistrations::keep(const Key &key, Registration registration) {
@@ -215,7 +204,7 @@ bool KvmRegistrations::prune() {
     const auto &[pid, kvm, group] = entry.first;
     return !has_kvm_vfio_device(pid, entry.second.process, kvm);
   });
-  return !registrations_.empty();
+  return lent_.look_after() || !registrations_.empty();
 }
 
 } // namespace vfio_shim::supervise

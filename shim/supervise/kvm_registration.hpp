@@ -8,9 +8,10 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <tuple>
-#include <vector>
 
+#include "supervise/lent_files.hpp"
 #include "supervise/trap.hpp"
 
 namespace vfio_shim::supervise {
@@ -29,24 +30,27 @@ public:
   /// @return Whether the call was answered. If not, it is not about a group of ours.
   bool serve(const Listener &listener, const TrappedCall &call);
 
-  /// Forgets what KVM has forgotten, because the client has closed its device of KVM.
-  /// @return Whether there is more.
+  /// Forgets what KVM has forgotten, because the client has closed its device of KVM, and looks
+  /// whether its files have come back.
+  /// @return Whether there is more: then call again.
   bool prune();
 
 private:
   /// Files of a group's devices, for one device of KVM.
   struct Registration {
     Fd process; ///< A pidfd.
-    std::shared_ptr<const std::vector<Fd>> files;
+    std::shared_ptr<const DeviceFiles> files;
   };
   /// A process, its descriptor of KVM's device, a group.
   using Key = std::tuple<Pid, ClientFd, GroupId>;
 
   /// Those that are registered, or new ones.
-  Result<std::shared_ptr<const std::vector<Fd>>> files_for(const Key &key);
+  Result<std::shared_ptr<const DeviceFiles>> files_for(const Key &key, const Fd &group_file,
+                                                       const std::string &caller);
   /// Remembers, or with a registration without files forgets.
   void keep(const Key &key, Registration registration);
 
+  LentFiles lent_;
   std::mutex mutex_; ///< Guards what follows.
   std::map<Key, Registration> registrations_;
 };

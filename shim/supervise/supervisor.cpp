@@ -78,6 +78,14 @@ void serve(const Listener &listener, KvmRegistrations &kvm, const TrappedCall &c
     listener.let_through(call);
 }
 
+/// Whoever could call has ended. Usually at once, and so has what was lent to them.
+[[noreturn]] void end_when_all_is_returned(KvmRegistrations &kvm) {
+  constexpr std::chrono::milliseconds glance{10};
+  while (kvm.prune())
+    std::this_thread::sleep_for(glance);
+  ::_exit(0); // A thread may still be busy with somebody who has died.
+}
+
 /// Serves each call in a thread of its own, which ends with it: a call may take its time in its
 /// client, and a tracer must go if its tracee dies.
 [[noreturn]] void serve_until_nobody_is_left(const Listener &listener) {
@@ -89,7 +97,7 @@ void serve(const Listener &listener, KvmRegistrations &kvm, const TrappedCall &c
     const bool look_after = being_served != 0;
     const auto news = listener.wait(kvm.prune() || look_after ? glance : forever);
     if (news == Listener::News::end)
-      ::_exit(0); // A thread may still be busy with somebody who has died.
+      end_when_all_is_returned(kvm);
     if (news != Listener::News::call)
       continue;
     if (const auto call = listener.take()) {

@@ -20,13 +20,6 @@ using namespace std::chrono_literals;
 
 constexpr std::uint32_t seed = 77;
 
-/// The providers whose program is supervised.
-std::vector<Provider> supervised() {
-  auto providers = providers_like_type1_in(Behaviour::KvmGroups);
-  std::erase_if(providers, [](const Provider &provider) { return !provider.is_shim(); });
-  return providers;
-}
-
 /// The next process to be forked gets `number`, if nobody else forks meanwhile.
 void choose_next_number(pid_t number) {
   std::ofstream{"/proc/sys/kernel/ns_last_pid"} << number - 1 << std::flush;
@@ -78,7 +71,7 @@ protected:
 };
 
 GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(KvmReusedId);
-INSTANTIATE_TEST_SUITE_P(, KvmReusedId, testing::ValuesIn(supervised()),
+INSTANTIATE_TEST_SUITE_P(, KvmReusedId, testing::ValuesIn(supervised_providers()),
                          [](const auto &info) { return info.param.identifier(); });
 
 TEST_P(KvmReusedId, IsNotMadeToRegisterAGroup) {

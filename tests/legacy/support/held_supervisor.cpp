@@ -11,11 +11,14 @@
 #include <string>
 #include <system_error>
 #include <thread>
+#include <utility>
 
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include "suite.h"
 
 namespace legacy {
 namespace {
@@ -66,6 +69,12 @@ bool is_about_to_act(pid_t thread) {
 
 } // namespace
 
+std::vector<Provider> supervised_providers() {
+  auto providers = providers_like_type1_in(Behaviour::KvmGroups);
+  std::erase_if(providers, [](const Provider &provider) { return !provider.is_shim(); });
+  return providers;
+}
+
 HeldSupervisor::HeldSupervisor() : process_{find_supervisor()} {
   if (trace(PTRACE_SEIZE, process_, 0, PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACECLONE) != 0)
     throw_errno("PTRACE_SEIZE of the supervisor");
@@ -77,6 +86,8 @@ HeldSupervisor::~HeldSupervisor() {
 }
 
 bool HeldSupervisor::is_held_within(std::chrono::milliseconds patience) {
+  if (held_ != 0)
+    trace(PTRACE_SYSCALL, std::exchange(held_, 0), 0, 0);
   for (const auto end = Clock::now() + patience; Clock::now() < end;) {
     for (const pid_t thread : std::set<pid_t>{threads_}) {
       int status = 0;

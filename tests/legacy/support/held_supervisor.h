@@ -1,5 +1,7 @@
 #pragma once
 
+#include "client/provider.h"
+
 #include <chrono>
 #include <set>
 #include <vector>
@@ -7,6 +9,9 @@
 #include <sys/types.h>
 
 namespace legacy {
+
+/// The providers under test whose supervisor serves this process.
+std::vector<Provider> supervised_providers();
 
 /// The process that serves this process's trapped calls (`vfio-shim run`), under a debugger: it can
 /// be held where it begins to do something to a caller, of which it knows no more than a thread id.
@@ -21,7 +26,7 @@ public:
   ~HeldSupervisor();
 
   /// Lets it run until one of its threads is about to seize a thread, or to write to a process's
-  /// memory. @return Whether that happened within `patience`.
+  /// memory. Again: until the next such moment. @return Whether it came within `patience`.
   bool is_held_within(std::chrono::milliseconds patience);
   /// Lets it go on, and waits until it has nothing more to do. @return Whether that happened.
   bool finishes_within(std::chrono::milliseconds patience);

@@ -1,0 +1,73 @@
+/// @file
+/// Files of devices that are lent to programs, and must come back.
+#pragma once
+
+#include "vfio_shim/fd.hpp"
+#include "vfio_shim/result.hpp"
+#include "vfio_shim/topology.hpp"
+
+#include <chrono>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace vfio_shim::supervise {
+
+/// Files of a group's devices that are bound to nothing: what KVM is given in the group's place.
+using DeviceFiles = std::vector<Fd>;
+
+/// Opens such files, and watches whether they come back.
+///
+/// For a moment such a file is a descriptor of the program's. A copy that is taken then (by another
+/// thread; by fork()) outlives the program's right to the group: who has it can bind the device to
+/// an iommufd of his own whenever nobody else has it open, and so get at what its next user has
+/// left there. So each file is opened on a node of its own, in a file system that nobody else sees,
+/// of which the kernel tells (inotify) when the last copy is closed. For as long as one is missing
+/// after KVM has returned its own, the group's node is kept open here, so that nobody gets the
+/// group: as it is with the kernel's groups, whose file is what KVM and others keep.
+///
+/// Thread-safe. Must not end before the process.
+class LentFiles {
+public:
+  LentFiles();
+
+  /// Opens the devices of @p group. They are to be returned when nobody uses the result any more.
+  /// @param group_file An open file of the group's node.
+  /// @param borrower Who gets them, for the log.
+  Result<std::shared_ptr<const DeviceFiles>>
+  lend(const topology::Group &group, const Fd &group_file, const std::string &borrower);
+
+  /// Looks what has come back. @return Whether anything is to be returned still: then call again.
+  bool look_after();
+
+private:
+  using Clock = std::chrono::steady_clock;
+
+  /// A file that somebody has open.
+  struct Lent {
+    std::weak_ptr<const DeviceFiles> in_use;
+    std::shared_ptr<const Fd> group_node; ///< Names the node, does not open it.
+    std::string what;
+    std::optional<Clock::time_point> due;
+    bool missed = false;
+  };
+
+  struct Watched {
+    Fd file;
+    int watch;
+  };
+
+  Result<Watched> open_watched(const Fd &original) const;
+  void note_returned();
+  static void keep_group(const std::shared_ptr<Lent> &lent);
+
+  Fd directory_; ///< Of the file system. Nothing: there are no private nodes.
+  Fd events_;
+  std::mutex mutex_;                          ///< Guards what follows.
+  std::map<int, std::shared_ptr<Lent>> lent_; ///< By the watches on their nodes.
+};
+
+} // namespace vfio_shim::supervise
