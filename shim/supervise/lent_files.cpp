@@ -42,6 +42,8 @@ LentFiles::LentFiles()
     : directory_(make_file_system()), events_(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK)) {}
 
 /// Opens the device that @p original is an open file of on a node of its own, and watches that.
+/// Only root can open the node again (/proc/self/fd): so one open file is all that can be closed on
+/// it.
 Result<LentFiles::Watched> LentFiles::open_watched(const Fd &original) const {
   struct stat status {};
   constexpr const char *name = "cdev"; // Each is gone before the next one is made.
