@@ -148,26 +148,27 @@ TEST_P(Memlock, ItIsTheCallersLimit) {
 }
 
 TEST_P(Memlock, IsVisibleInTheClientsStatus) {
+  const Bytes charged = differs(Behaviour::LockedMemoryPerUser) ? 0_B : 4_MiB;
   run_in_child([&] {
     set_limit();
     become_nobody();
     const Memory memory{4_MiB};
     const Bytes before = locked_memory();
     ASSERT_EQ(container().map(some_iova, memory), succeeds);
-    EXPECT_EQ(locked_memory() - before, differs(Behaviour::LockedMemoryPerUser) ? 0_B : 4_MiB);
+    EXPECT_EQ(locked_memory() - before, charged);
     ASSERT_EQ(container().unmap_all(), unmaps(4_MiB));
     EXPECT_EQ(locked_memory(), before);
   });
 }
 
 TEST_P(Memlock, WhatIsMlockedCountsAlong) {
+  const Answer too_much = expected(Behaviour::LockedMemoryPerUser, fails(ENOMEM));
   run_in_child([&] {
     set_limit();
     become_nobody();
     const Memory locked{4_MiB}, memory{limit};
     ASSERT_EQ(::mlock(locked.data(), locked.size().count), 0);
-    EXPECT_EQ(container().map(some_iova, memory),
-              expected(Behaviour::LockedMemoryPerUser, fails(ENOMEM)));
+    EXPECT_EQ(container().map(some_iova, memory), too_much);
     container().unmap_all();
     EXPECT_EQ(container().map(some_iova, memory.data(), 4_MiB), succeeds);
     EXPECT_EQ(container().unmap_all(), unmaps(4_MiB));

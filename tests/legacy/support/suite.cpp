@@ -1,15 +1,26 @@
 #include "suite.h"
 
+#include <sys/types.h>
+#include <unistd.h>
+
 namespace legacy {
 namespace {
+
+/// The process that runs the tests and writes their results: not one that a test has forked.
+const pid_t test_process = ::getpid();
 
 std::vector<Provider> &the_providers() {
   static std::vector<Provider> providers;
   return providers;
 }
 
-/// Puts a known difference down in the test results: docs/conformance.md is made of them.
+} // namespace
+
 void note_difference(const Provider &provider, Behaviour behaviour) {
+  // Whatever the provider, so that it shows on type1 already.
+  if (::getpid() != test_process)
+    ADD_FAILURE() << "asked for " << to_string(behaviour)
+                  << " in a child, whose notes do not reach the results: ask before it is forked";
   const Difference *difference = find_difference(provider, behaviour);
   if (difference == nullptr)
     return;
@@ -17,8 +28,6 @@ void note_difference(const Provider &provider, Behaviour behaviour) {
   testing::Test::RecordProperty("difference:" + std::string{to_string(behaviour)},
                                 instead + std::string{difference->reason});
 }
-
-} // namespace
 
 const std::vector<Provider> &providers_under_test() {
   return the_providers();

@@ -23,6 +23,10 @@ std::vector<Provider> providers_like_type1_in(Behaviour behaviour);
 /// The providers under test that are the shim, on whatever backend.
 std::vector<Provider> shims_under_test();
 
+/// Puts a known difference, if there is one, down in the test's results: docs/conformance.md is
+/// made of them. In a forked child, whose results are lost, it is a failure.
+void note_difference(const Provider &provider, Behaviour behaviour);
+
 /// Puts down in the test results that the suite is about providers with this behaviour.
 void note_feature(Behaviour behaviour);
 
@@ -30,7 +34,8 @@ void note_feature(Behaviour behaviour);
 class LegacySuite : public testing::TestWithParam<Provider> {
 protected:
   const Provider &provider() const { return GetParam(); }
-  /// What this provider is expected to answer where type1 answers `type1s`.
+  /// What this provider is expected to answer where type1 answers `type1s`. Notes the difference,
+  /// as differs() does: neither may be called in a forked child.
   Answer expected(Behaviour behaviour, Answer type1s) const;
   /// Whether this provider is known to differ from type1, in more than one answer.
   bool differs(Behaviour behaviour) const;
