@@ -17,6 +17,14 @@ using namespace providers;
 // A behaviour that is more than one answer: its tests say what happens instead.
 constexpr std::nullopt_t see_tests = std::nullopt;
 
+// What holds for every CUSE node, whatever is behind it.
+constexpr std::string_view cuse_polls =
+    "the kernel gives every CUSE node a poll operation, which is all that epoll asks for";
+constexpr std::string_view cuse_seeks =
+    "to the kernel, a CUSE node's position never moves; type1's nodes have none";
+constexpr std::string_view cuse_reads =
+    "the kernel looks at the buffer and the flags before CUSE asks whose node it is";
+
 constexpr std::array differences{
     // --- kernel-compat: an iommufd context plays the container.
     Difference{Behaviour::CacheCoherencyWithoutAGroup, kernel_compat, fails(ENODEV),
@@ -109,6 +117,9 @@ constexpr std::array differences{
     Difference{Behaviour::StaleDirtyBits, shim, see_tests,
                "type1 moves a mapping's bitmap in place to report it, and does not clear what went "
                "beyond its end: the next report has dirty bits for pages that are not mapped"},
+    Difference{Behaviour::NodesInEpoll, shim, succeeds, cuse_polls},
+    Difference{Behaviour::SeekingInANode, shim, answers(0), cuse_seeks},
+    Difference{Behaviour::ReadsAndWritesOfAnyKind, shim, see_tests, cuse_reads},
 
     // --- shim on the kernel's own container.
     Difference{Behaviour::TracedClientMaps, shim_type1, fails(EBUSY),
@@ -117,6 +128,9 @@ constexpr std::array differences{
                "the kernel takes no files but its own", When::unsupervised},
     Difference{Behaviour::KvmGroups, shim_type1, fails(EINVAL),
                "KVM takes no files but the kernel's own", When::unsupervised},
+    Difference{Behaviour::NodesInEpoll, shim_type1, succeeds, cuse_polls},
+    Difference{Behaviour::SeekingInANode, shim_type1, answers(0), cuse_seeks},
+    Difference{Behaviour::ReadsAndWritesOfAnyKind, shim_type1, see_tests, cuse_reads},
 
     // --- shim on kernel-compat: the shim's rules, and what kernel-compat makes of a mapping.
     Difference{Behaviour::DirtyTracking, shim_kernel_compat, fails(ENOTTY),
@@ -127,6 +141,9 @@ constexpr std::array differences{
                "pages are pinned the fast way, which knows no write-only memory on x86"},
     Difference{Behaviour::LockedMemoryPerUser, shim_kernel_compat, succeeds,
                "opened as /dev/iommu, pinned memory is accounted to the user, not to the process"},
+    Difference{Behaviour::NodesInEpoll, shim_kernel_compat, succeeds, cuse_polls},
+    Difference{Behaviour::SeekingInANode, shim_kernel_compat, answers(0), cuse_seeks},
+    Difference{Behaviour::ReadsAndWritesOfAnyKind, shim_kernel_compat, see_tests, cuse_reads},
     Difference{Behaviour::TracedClientMaps, shim_kernel_compat, fails(EBUSY),
                "all memory is pinned by the client's own thread, which has a tracer already"},
     Difference{Behaviour::HotReset, shim_kernel_compat, fails(EINVAL),
