@@ -1,8 +1,10 @@
 #include "behaviours.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <csignal>
+#include <cstring>
 
 #include <fcntl.h>
 #include <linux/vfio.h>
@@ -83,6 +85,9 @@ public:
   std::string_view name() const override { return "opens-more"; }
   void step(Life &life) const override {
     Witness &witness = life.witness();
+    // iommufd's node is root's, where the container's is for everybody.
+    if (::access(life.provider().container.c_str(), R_OK | W_OK) != 0)
+      return;
     std::optional<Container> second;
     const Answer opened = witness.must(CallKind::open, "open a second container", succeeds, [&] {
       return answer_of([&] { second.emplace(life.provider()); });
@@ -137,21 +142,52 @@ public:
   }
 };
 
-class MapsItsBar final : public Deed {
+/// Maps a BAR for DMA; if it is memory, has the other device write there.
+class MapsABar final : public Deed {
 public:
-  std::string_view name() const override { return "maps-its-bar"; }
+  std::string_view name() const override { return "maps-a-bar"; }
   void step(Life &life) const override {
     Witness &witness = life.witness();
-    witness.say("mmap BAR 0");
-    const MappedRegion bar = life.devices().front()->map_region(VFIO_PCI_BAR0_REGION_INDEX);
+    const bool memory = life.setting().devices.back().is_ivshmem() && life.random().chance(60);
+    const Device &device = memory ? *life.devices().back() : *life.devices().front();
+    witness.say("mmap a BAR");
+    device.enable_memory_and_dma();
+    const MappedRegion bar =
+        device.map_region(memory ? VFIO_PCI_BAR2_REGION_INDEX : VFIO_PCI_BAR0_REGION_INDEX);
+    const Bytes size = std::min(bar.size(), most_mapped);
     const Answer right = expected(life.provider(), Behaviour::PeerToPeer, succeeds);
-    const Answer mapped = witness.must(CallKind::map_device, "map BAR 0", right, [&] {
-      return life.container().map(moment_iova, bar.data(), bar.size());
+    const Answer mapped = witness.must(CallKind::map_device, "map a BAR", right, [&] {
+      return life.container().map(bar_iova, bar.data(), size);
     });
     if (mapped != succeeds)
       return;
-    witness.must_in_the_end(CallKind::unmap, "unmap BAR 0", unmaps(bar.size()),
-                            [&] { return life.container().unmap(moment_iova, bar.size()); });
+    if (memory && life.random().chance(15))
+      write_by_dma(life, bar);
+    witness.must_in_the_end(CallKind::unmap, "unmap a BAR", unmaps(size),
+                            [&] { return life.container().unmap(bar_iova, size); });
+  }
+
+private:
+  static constexpr Iova bar_iova = moment_iova + moment_size;
+  static constexpr Bytes most_mapped = 4_MiB;
+
+  static void write_by_dma(Life &life, const MappedRegion &bar) {
+    Witness &witness = life.witness();
+    const Memory source{page};
+    source.fill({0}, Edu::largest_transfer, static_cast<std::uint32_t>(life.random().next()));
+    const Answer mapped = witness.must(CallKind::map_private, "map for DMA to a BAR", succeeds,
+                                       [&] { return life.container().map(moment_iova, source); });
+    if (mapped != succeeds)
+      return;
+    std::memset(bar.data(), 0, Edu::largest_transfer.count);
+    witness.say("copy to a BAR by DMA");
+    life.edu().fetch(moment_iova, Edu::largest_transfer);
+    life.edu().store(bar_iova, Edu::largest_transfer);
+    witness.require(std::memcmp(bar.data(), source.data(), Edu::largest_transfer.count) == 0,
+                    "DMA to a BAR did not arrive");
+    ++life.board().sums.copies;
+    witness.must_in_the_end(CallKind::unmap, "unmap after DMA to a BAR", unmaps(page),
+                            [&] { return life.container().unmap(moment_iova, page); });
   }
 };
 
@@ -328,7 +364,7 @@ const auto &every_behaviour() {
   static const OpensMore opens_more;
   static const OpensItsDeviceAgain opens_its_device_again;
   static const CopiesByDma copies_by_dma;
-  static const MapsItsBar maps_its_bar;
+  static const MapsABar maps_a_bar;
   static const Forks forks;
   static const GetsAlarms gets_alarms;
   static const GetsNumberedSignals gets_numbered_signals;
@@ -338,7 +374,7 @@ const auto &every_behaviour() {
                                                 &opens_more,
                                                 &opens_its_device_again,
                                                 &copies_by_dma,
-                                                &maps_its_bar,
+                                                &maps_a_bar,
                                                 &forks,
                                                 &gets_alarms,
                                                 &gets_numbered_signals,

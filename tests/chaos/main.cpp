@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <exception>
 #include <memory>
+#include <thread>
 
 #include <sys/stat.h>
 #include <unistd.h>
@@ -70,6 +71,21 @@ void warm_up(const Ground &ground) {
   }
 }
 
+/// The accounts when they have stayed the same for a while.
+Accounts take_settled(const Accounts::Source &source) {
+  constexpr int tries = 30;
+  Accounts earlier = Accounts::take(source);
+  for (int i = 0; i < tries; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds{300});
+    const Accounts now = Accounts::take(source);
+    const bool settled = now.excess_over(earlier).empty() && earlier.excess_over(now).empty();
+    earlier = now;
+    if (settled)
+      break;
+  }
+  return earlier;
+}
+
 void print_sums(const Sums &sums, std::uint64_t rounds, std::uint64_t failed) {
   const auto number = [](const std::atomic<std::uint64_t> &sum) {
     return static_cast<unsigned long long>(sum);
@@ -121,7 +137,7 @@ bool run(const Options &options) {
   std::printf("seed %llu, %zu places, on %s\n", static_cast<unsigned long long>(options.seed),
               ground.places.size(), options.provider.name.c_str());
   warm_up(ground);
-  ground.before = Accounts::take(ground.source);
+  ground.before = take_settled(ground.source);
   std::printf("before: %s\n", ground.before.summary().c_str());
   return run_rounds(ground) == 0;
 }

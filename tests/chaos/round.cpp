@@ -43,6 +43,10 @@ std::vector<std::vector<PciDevice>> share_out_devices(std::size_t most) {
   }
   if (places.empty())
     throw std::runtime_error{"there is no edu device bound to vfio-pci: see tools/vm-bind"};
+  // A device whose BAR is memory, beside one that can write there.
+  for (const PciDevice &device : legacy::topology::vfio_devices())
+    if (device.is_ivshmem())
+      places.front().push_back(device);
   return places;
 }
 

@@ -23,7 +23,8 @@ struct Ground {
   Accounts before;
 };
 
-/// Shares the machine's devices out: a place for each group with an edu, at most @p most.
+/// Shares the machine's devices out: a place for each group with an edu, at most @p most. What has
+/// memory to write to goes to the first.
 std::vector<std::vector<legacy::PciDevice>> share_out_devices(std::size_t most);
 
 /// Waits until the accounts are as @p before. What is still not, otherwise.
