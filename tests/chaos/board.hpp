@@ -67,7 +67,8 @@ struct Place {
   std::atomic<pid_t> client;        ///< The living one; 0 if there is none.
   std::atomic<bool> ready;          ///< Its signal handlers are there.
   std::atomic<bool> devices_open;   ///< It has its devices.
-  std::atomic<bool> to_be_killed;   ///< Somebody is about to kill it, or has.
+  std::atomic<bool> bound; ///< RLIMIT_MEMLOCK binds it, so that all it maps is accounted to it.
+  std::atomic<bool> to_be_killed; ///< Somebody is about to kill it, or has.
   std::atomic<Intent> intent;
   std::array<char, 120> plan; ///< What kind of client it is.
   std::array<Window, excuse_count> windows;

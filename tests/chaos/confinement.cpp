@@ -55,6 +55,7 @@ public:
 class Unprivileged final : public Confinement {
 public:
   std::string_view name() const override { return "unprivileged"; }
+  bool bound_by_limits() const override { return true; }
   void confine_this_process() const override {
     constexpr uid_t nobody = 65534;
     Answer::of(::setgroups(0, nullptr)).or_throw("setgroups");
@@ -66,6 +67,7 @@ public:
 class InAUserNamespace final : public Confinement {
 public:
   std::string_view name() const override { return "in-a-user-namespace"; }
+  bool bound_by_limits() const override { return true; }
   void confine_this_process() const override {
     Answer::of(::unshare(CLONE_NEWUSER)).or_throw("unshare CLONE_NEWUSER");
   }

@@ -126,6 +126,7 @@ void Life::set_up() {
   witness_.place().ready = true;
   open_files();
   // Who opens what is root's, and only then becomes somebody else, is a common kind of program.
+  witness_.place().bound = plan_.confinement->bound_by_limits();
   plan_.confinement->confine_this_process();
   join();
   lane_.emplace(witness_, *container_, provider(), 0, random_of(0), Lane::Kinds::all);

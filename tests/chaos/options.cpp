@@ -38,6 +38,7 @@ constexpr const char *usage =
     "  --without A,B      all but these\n"
     "  --daemon PID       the daemon (default: the process that is `vfio-shim serve`)\n"
     "  --memory-tolerance MIB   how much the daemon may grow (default 24)\n"
+    "  --patience N       what does not end in so many seconds hangs (default 90)\n"
     "  --verbose          say what each client is\n";
 
 void print(const char *heading, const std::vector<std::string_view> &names) {
@@ -137,6 +138,8 @@ Options Options::parse(int argc, char **argv) {
       options.rounds = number(name, value);
     else if (name == "--failures")
       options.failures = number(name, value);
+    else if (name == "--patience")
+      options.patience_seconds = number(name, value);
     else if (name == "--memory-tolerance")
       options.memory_tolerance_mib = number(name, value);
     else if (name == "--daemon")

@@ -27,9 +27,9 @@ struct Ground {
 /// memory to write to goes to the first.
 std::vector<std::vector<legacy::PciDevice>> share_out_devices(std::size_t most);
 
-/// Waits until the accounts are as @p before. What is still not, otherwise.
+/// Waits until the accounts are as @p before. Returns what still is not.
 std::vector<std::string> settle(const Accounts::Source &source, const Accounts &before,
-                                Accounts &now);
+                                std::chrono::seconds patience, Accounts &now);
 
 class Round {
 public:
@@ -39,8 +39,6 @@ public:
   bool run();
 
 private:
-  struct Seat;
-
   void plan();
   void start();
   void wait_while_running() const;

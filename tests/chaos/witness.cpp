@@ -21,6 +21,9 @@ void Witness::end(legacy::Answer answer) {
 
 void Witness::judge(CallKind kind, const Glances &before, legacy::Answer answer,
                     const std::string &instead) const {
+  // What is accounted to the client is pinned by the client, whatever it is.
+  if (kind == CallKind::map_shared && place_.bound)
+    kind = CallKind::map_private;
   std::string windows;
   for (std::size_t i = 0; i < excuse_count; ++i) {
     if (!place_.windows[i].was_open_since(before.of_place[i]) &&
