@@ -77,7 +77,13 @@ Pid CallingThread::pid() const {
   return process_of(thread_);
 }
 
+/// A thread that is borrowed is ours until we let it go, whoever answers.
+Result<void> CallingThread::check_caller() const {
+  return borrowed_ || !surroundings_.hold ? Result<void>{} : surroundings_.hold->check();
+}
+
 Result<Fd> CallingThread::process() {
+  VFIO_SHIM_TRY(check_caller());
   const auto group = thread_group(thread_);
   if (!group)
     return pass_on(group);
@@ -85,12 +91,14 @@ Result<Fd> CallingThread::process() {
 }
 
 Result<void> CallingThread::read(ClientAddr from, std::span<std::byte> to) {
+  VFIO_SHIM_TRY(check_caller());
   VFIO_SHIM_TRY(read_memory(thread_, from, to));
   CallWitness::current().was_read(from, to);
   return {};
 }
 
 Result<void> CallingThread::write(ClientAddr to, std::span<const std::byte> from) {
+  VFIO_SHIM_TRY(check_caller());
   VFIO_SHIM_TRY(write_memory(thread_, to, from));
   CallWitness::current().was_written(to, from);
   return {};
@@ -161,6 +169,7 @@ Result<BorrowedThread *> CallingThread::borrowed() {
   if (!borrowed_) {
     if (answered_early_)
       return fail(ESRCH, "the client is gone");
+    VFIO_SHIM_TRY(check_caller());
     CallWitness::current().borrow_begins();
     auto thread = BorrowedThread::borrow(thread_, [this] {
       answered_early_ = true; // Or nobody waits for an answer any more.
@@ -177,6 +186,7 @@ Result<BorrowedThread *> CallingThread::borrowed() {
 
 Result<Fd *> CallingThread::handle() {
   if (!handle_) {
+    VFIO_SHIM_TRY(check_caller());
     auto opened = open_thread(thread_);
     if (!opened)
       return pass_on(opened);

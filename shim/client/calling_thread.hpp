@@ -4,6 +4,7 @@
 
 #include "backend/device_memory.hpp"
 #include "client/borrowed_thread.hpp"
+#include "client/caller_hold.hpp"
 #include "client/resident_descriptors.hpp"
 
 #include "vfio_shim/client.hpp"
@@ -21,6 +22,8 @@ using ContainerFinder = std::function<std::shared_ptr<Container>(const Fd &)>;
 struct Surroundings {
   ContainerFinder find_container; ///< May block for another call to be served.
   std::shared_ptr<DeviceMemory> device_memory;
+  /// Tells whether the thread still is the caller. None: nobody else answers the call.
+  std::shared_ptr<CallerHold> hold{};
 };
 
 /// Where the descriptors of devices begin in a client under `vfio-shim run`: its supervisor looks
@@ -59,6 +62,7 @@ public:
   Result<ClientFd> hand_over(const Fd &file) override;
 
 private:
+  Result<void> check_caller() const;
   Result<BorrowedThread *> borrowed();
   Result<Fd *> handle();
   Result<Foothold> make_resident(BorrowedThread &thread, const Fd &file);

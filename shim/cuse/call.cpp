@@ -25,6 +25,7 @@ Call::Call(fuse_req_t request, unsigned int command, std::uint64_t argument,
       command_(command),
       argument_(argument),
       observer_(observer),
+      hold_(surroundings.hold),
       client_(
           Tid{fuse_req_ctx(request)->pid},
           [request] { return fuse_reply_err(request, daemon_has_died) == 0; }, residents,
@@ -34,6 +35,8 @@ Call::Call(fuse_req_t request, unsigned int command, std::uint64_t argument,
 
 void Call::serve(std::string_view name, const std::function<Result<long>(Call &)> &handle) {
   const WitnessScope watched(observed_);
+  if (hold_)
+    hold_->serve_from_this_thread();
   observed_.begins([this] { return client_.pid(); });
   const Result<long> result = handle(*this);
   observed_.answering();

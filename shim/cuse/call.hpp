@@ -44,6 +44,7 @@ private:
   unsigned int command_;
   std::uint64_t argument_;
   observe::Observer &observer_;
+  std::shared_ptr<client::CallerHold> hold_; ///< Of surroundings; may be none.
   client::CallingThread client_;
   observe::ObservedCall observed_;
 };

@@ -1,10 +1,9 @@
 #include "cuse/caller_watch.hpp"
 
 #include "client/calling_thread.hpp"
+#include "client/thread_state.hpp"
 
 #include <cerrno>
-#include <csignal>
-#include <fstream>
 #include <set>
 #include <utility>
 
@@ -23,23 +22,13 @@ constexpr int most_quiet_looks = 50;
 
 thread_local CallerWatch::Ticket being_served; // NOLINT(*-avoid-non-const-global-variables)
 
-/// Whether the thread has a SIGKILL coming: from outside, or because its process ends or execs. If
-/// that cannot be told, it has not.
-bool is_doomed(Tid thread) {
-  constexpr std::uint64_t sigkill = std::uint64_t{1} << (SIGKILL - 1);
-  std::ifstream status(fmt::format("/proc/{}/status", thread.value));
-  for (std::string line; std::getline(status, line);)
-    if (line.starts_with("SigPnd:"))
-      return (std::stoull(line.substr(line.find('\t') + 1), nullptr, 16) & sigkill) != 0;
-  return false;
-}
-
 } // namespace
 
 void CallerWatch::begin(std::shared_ptr<Session> session, const Message &message) {
   auto call = std::make_shared<const Call>(Call{.session = std::move(session),
                                                 .number = message.number(),
                                                 .caller = message.caller(),
+                                                .hold = std::make_shared<client::CallerHold>(),
                                                 .received = Clock::now()});
   being_served = call;
   const std::scoped_lock lock(mutex_);
@@ -70,7 +59,8 @@ std::vector<std::string> CallerWatch::describe() {
 bool CallerWatch::look() {
   const auto calls = all();
   for (const Ticket &call : calls)
-    if (Clock::now() - call->received >= long_call && is_doomed(call->caller))
+    if (Clock::now() - call->received >= long_call && client::is_being_killed(call->caller) &&
+        call->hold->revoke())
       call->session->answer(call->number, EINTR);
   const std::scoped_lock lock(mutex_);
   looking_ = ++quiet_looks_ < most_quiet_looks || !calls.empty();

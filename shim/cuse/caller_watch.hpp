@@ -2,6 +2,7 @@
 /// Callers that are killed while their calls take their time.
 #pragma once
 
+#include "client/caller_hold.hpp"
 #include "cuse/janitor.hpp"
 #include "cuse/session.hpp"
 
@@ -22,7 +23,8 @@ namespace vfio_shim::cuse {
 ///
 /// The kernel does not let a killed thread go before its call is answered. But the call may be
 /// waiting for that very process, for a page that only it can provide (userfaultfd): neither would
-/// ever end. When the thread is let go, its process ends, and with it what the call waits for.
+/// ever end. When the thread is let go, its process ends, and with it what the call waits for. Its
+/// server is told first not to use the thread's id any more.
 class CallerWatch : public std::enable_shared_from_this<CallerWatch> {
 public:
   /// One call on its way. It is watched as long as somebody has this.
@@ -30,6 +32,7 @@ public:
     std::shared_ptr<Session> session;
     std::uint64_t number; ///< The kernel's.
     Tid caller;
+    std::shared_ptr<client::CallerHold> hold; ///< For who serves it.
     std::chrono::steady_clock::time_point received;
   };
   using Ticket = std::shared_ptr<const Call>;

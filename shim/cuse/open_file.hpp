@@ -49,6 +49,8 @@ struct OpenFile {
                     std::uint64_t argument, client::Surroundings surroundings,
                     observe::Observer &observer) {
     const Handle opened = of(file); // An answered client may close the file at once.
+    if (const auto watched = CallerWatch::current())
+      surroundings.hold = watched->hold;
     opened->queue.submit(
         std::make_unique<Call>(request, command, argument, opened->residents,
                                std::move(surroundings), observer, opened->observed),
