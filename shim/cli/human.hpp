@@ -2,8 +2,7 @@
 /// Figures and foreign text, for people.
 #pragma once
 
-#include "observe/text.hpp"
-
+#include "vfio_shim/printable.hpp"
 #include "vfio_shim/units.hpp"
 
 #include <chrono>
@@ -24,7 +23,5 @@ std::string human_duration(std::chrono::seconds duration);
 
 /// "850 ns", "12.3 us", "4.56 ms", "1.2 s": three digits.
 std::string human_latency(std::chrono::nanoseconds latency);
-
-using observe::printable;
 
 } // namespace vfio_shim::cli

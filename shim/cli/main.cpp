@@ -1,4 +1,5 @@
 #include "cli/command_line.hpp"
+#include "cli/log_format.hpp"
 
 #include <algorithm>
 #include <exception>
@@ -15,7 +16,7 @@ using namespace vfio_shim::cli;
 /// Everything but a subcommand's own output goes to stderr.
 void log_to_stderr() {
   auto logger = spdlog::stderr_color_mt("vfio-shim");
-  logger->set_pattern("vfio-shim: %^%l%$: %v");
+  logger->set_formatter(vfio_shim::cli::printable_lines("vfio-shim: %^%l%$: %v"));
   spdlog::set_default_logger(std::move(logger));
 }
 

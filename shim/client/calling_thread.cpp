@@ -6,10 +6,10 @@
 #include "client/thread_state.hpp"
 
 #include "vfio_shim/call_witness.hpp"
+#include "vfio_shim/command_name.hpp"
 #include "vfio_shim/process_memory.hpp"
 
 #include <array>
-#include <fstream>
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -47,10 +47,8 @@ Pid process_of(Tid thread) {
 }
 
 std::string describe_process(Pid process) {
-  std::ifstream file(fmt::format("/proc/{}/comm", process.value));
-  std::string name{"?"};
-  std::getline(file, name);
-  return fmt::format("{}[{}]", name, process.value);
+  const std::string name = command_name(process);
+  return fmt::format("{}[{}]", name.empty() ? "?" : name, process.value);
 }
 
 CallingThread::CallingThread(Tid thread, std::function<bool()> answer_early,

@@ -1,5 +1,7 @@
 #include "observe/process_identity.hpp"
 
+#include "vfio_shim/command_name.hpp"
+
 #include <fstream>
 #include <iterator>
 #include <optional>
@@ -12,7 +14,6 @@ namespace vfio_shim::observe {
 namespace {
 
 struct Stat {
-  std::string command;
   char state = 0;
   std::uint64_t started = 0;
 };
@@ -21,13 +22,11 @@ struct Stat {
 std::optional<Stat> read_stat(Pid pid, const std::filesystem::path &proc) {
   std::ifstream file(proc / std::to_string(pid.value) / "stat");
   const std::string text{std::istreambuf_iterator<char>(file), {}};
-  const auto open = text.find('(');
   const auto close = text.rfind(')');
-  if (open == std::string::npos || close == std::string::npos || close < open)
+  if (close == std::string::npos)
     return std::nullopt;
 
   Stat stat;
-  stat.command = text.substr(open + 1, close - open - 1);
   std::istringstream fields(text.substr(close + 1));
   fields >> stat.state;
   // The state is field 3, starttime field 22: proc_pid_stat(5).
@@ -42,10 +41,10 @@ std::optional<Stat> read_stat(Pid pid, const std::filesystem::path &proc) {
 } // namespace
 
 ProcessIdentity identify(Pid pid, const std::filesystem::path &proc) {
-  auto stat = read_stat(pid, proc);
+  const auto stat = read_stat(pid, proc);
   if (!stat)
     return {.pid = pid, .started = 0, .command = {}};
-  return {.pid = pid, .started = stat->started, .command = std::move(stat->command)};
+  return {.pid = pid, .started = stat->started, .command = command_name(pid, proc)};
 }
 
 bool still_runs(Pid pid, std::uint64_t started, const std::filesystem::path &proc) {

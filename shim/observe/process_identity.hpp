@@ -14,10 +14,10 @@ namespace vfio_shim::observe {
 struct ProcessIdentity {
   Pid pid;
   std::uint64_t started = 0; ///< Clock ticks after boot; 0: there was no such process.
-  std::string command;       ///< As /proc/PID/comm; "" if there was no such process.
+  std::string command;       ///< As command_name().
 };
 
-/// Looks a process up. One read of a proc file; never fails: see ProcessIdentity.
+/// Looks a process up. Never fails: see ProcessIdentity.
 ProcessIdentity identify(Pid pid, const std::filesystem::path &proc = "/proc");
 
 /// Whether the process that had @p pid and @p started still runs. A zombie does not.

@@ -20,13 +20,4 @@ inline std::string text_of(std::span<const char> bytes) {
   return {bytes.begin(), std::ranges::find(bytes, '\0')};
 }
 
-/// The text with '?' for whatever is not printable ASCII: what clients call themselves must not
-/// reach a terminal as it is.
-inline std::string printable(std::string_view text) {
-  std::string safe{text};
-  std::ranges::replace_if(
-      safe, [](char byte) { return byte < ' ' || byte > '~'; }, '?');
-  return safe;
-}
-
 } // namespace vfio_shim::observe

@@ -1,11 +1,11 @@
 #include "observe/usage_book.hpp"
 
-#include "observe/text.hpp"
 #include "observe/trace_access.hpp"
 #include "observe/write_all.hpp"
 
 #include "vfio_shim/call_witness.hpp"
 #include "vfio_shim/fd.hpp"
+#include "vfio_shim/printable.hpp"
 
 #include <algorithm>
 #include <fstream>

@@ -227,7 +227,7 @@ TEST_F(LedgerTest, KnowsClientsByTheNameTheyHad) {
               return ledger->container_opened(Pid{::getpid()}) != 0 ? 0 : 1;
             }),
             0);
-  EXPECT_EQ(snapshot().containers.at(0).client.command, "\x1b[31m(a) b");
+  EXPECT_EQ(snapshot().containers.at(0).client.command, "?[31m(a) b");
 }
 
 TEST_F(LedgerTest, RecordsAClientThatHasDiedAlready) {
