@@ -26,6 +26,13 @@ Result<void> BoundDevice::bind(const topology::Device &device, const Fd &iommufd
     // that is owned is EPERM.
     if (devid.error().code == EINVAL)
       return fail(EPERM, fmt::format("device {} is open elsewhere", device.name));
+    // EACCES: the kernel wants a token, so that the users of both functions agree.
+    if (devid.error().code == EACCES)
+      return fail_for_operator(
+          EACCES,
+          fmt::format("device {} needs a VF token, which vfio-shim cannot give yet: its physical "
+                      "function is bound to vfio-pci, or virtual functions of it are in use",
+                      device.name));
     return pass_on(devid);
   }
   device_ = device;

@@ -258,6 +258,13 @@ Result<void> IommufdBackend::attach(ClaimedGroup &group, BoundDevice &device) {
 /// A reserved region of the device lies where something is mapped, or in the window: type1 says
 /// EINVAL.
 Result<void> IommufdBackend::explained(BoundDevice &device, Result<void> result) {
+  // To iommufd a device that its driver emulates is none: what is bound has another kind of object.
+  if (!result && result.error().code == ENOENT)
+    return fail_for_operator(
+        ENOENT,
+        fmt::format("device {} is a mediated device (a vGPU, for example): vfio-shim cannot "
+                    "serve these on iommufd yet",
+                    device.device().name));
   if (result || result.error().code != EADDRINUSE)
     return result;
   if (const auto hole = hole_in_window(device))

@@ -395,8 +395,25 @@ TEST_F(DoctorTest, MissesPtraceWhereEvenRootMayNot) {
   expect_ok(check_borrowing(machine()));
 }
 
-TEST_F(DoctorTest, MissesSharedMemory) {
-  remove("dev/shm");
+TEST_F(DoctorTest, NotesWhatCannotBeServedYet) {
+  expect_ok(check_kinds(machine()));
+  add_device("0000:00:03.1", GroupId{3}, "vfio-pci", "0x010802");
+  add_cdev("0000:00:03.1", 1);
+  expect_ok(check_kinds(machine()));
+  const fs::path devices = root() / "sys/devices/pci0";
+  fs::create_directory_symlink(fs::path("..") / nvme, devices / "0000:00:03.1/physfn");
+  expect_note(check_kinds(machine()), "0000:00:03.1 is a virtual function", "host driver");
+  remove("sys/devices/pci0/0000:00:03.1/physfn");
+
+  constexpr auto mediated = "83b8f4f2-509f-382f-3c1e-e6bfe0fa1001";
+  add_device(mediated, GroupId{4}, "vfio_mdev", "");
+  add_cdev(mediated, 2);
+  fs::create_directory_symlink("../../../bus/mdev", devices / mediated / "subsystem");
+  expect_note(check_kinds(machine()), "is a mediated device", "");
+}
+
+TEST_F(DoctorTest, MissesAPlaceForTheLedger) {
+  remove("run");
   expect_missing(check_ledger(machine()), "not there", "mount -t tmpfs");
 }
 

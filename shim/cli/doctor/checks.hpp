@@ -19,6 +19,8 @@ Finding check_iommu(const Machine &machine);
 Finding check_interrupt_remapping(const Machine &machine);
 Finding check_cdev(const Machine &machine);
 Finding check_devices(const Machine &machine);
+/// Whether there are devices of kinds that cannot be served.
+Finding check_kinds(const Machine &machine);
 /// Whether all groups that would get a node can be used.
 Finding check_viability(const Machine &machine);
 /// @param prefix The one that is to be served; "": the default.

@@ -144,6 +144,28 @@ Finding check_devices(const Machine &machine) {
                  binding_command(machine, *example));
 }
 
+Finding check_kinds(const Machine &machine) {
+  const std::string subject = "kinds of devices";
+  const fs::path entries = machine.roots.kernel.sys / "class/vfio-dev";
+  for (const std::string &entry : names_in(entries)) {
+    const fs::path device = entries / entry / "device";
+    const std::string name = link_target_name(device);
+    if (link_target_name(device / "subsystem") == "mdev")
+      return note(subject,
+                  fmt::format("{} is a mediated device (a vGPU, for example): vfio-shim cannot "
+                              "serve these on iommufd yet",
+                              name));
+    if (is_there(device / "physfn/vfio-dev"))
+      return note(subject,
+                  fmt::format("{} is a virtual function, and its physical function {} is bound to "
+                              "vfio-pci: the kernel wants a VF token, which vfio-shim cannot give "
+                              "yet",
+                              name, link_target_name(device / "physfn")),
+                  "bind the physical function to its host driver");
+  }
+  return ok(subject, "none that cannot be served");
+}
+
 Finding check_viability(const Machine &machine) {
   const std::string subject = "groups";
   const auto groups = topology::scan(machine.roots.kernel);
