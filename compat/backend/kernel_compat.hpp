@@ -4,7 +4,12 @@
 
 #include "backend/kernel_container.hpp"
 
+#include <cstdint>
+#include <map>
 #include <memory>
+#include <set>
+#include <string>
+#include <vector>
 
 namespace vfio_shim {
 
@@ -21,9 +26,28 @@ public:
   static Result<std::unique_ptr<Backend>> create(const topology::Roots &roots);
 
   Result<AddressSpace> address_space() override;
+  /// @return EBUSY: the device is open in another container, or it cannot be told whether it is.
+  Result<Fd> open_device(GroupId group, const topology::Device &device) override;
+  std::vector<std::string> open_devices(GroupId group) override;
+  bool may_release(GroupId group) override { return open_devices(group).empty(); }
 
 private:
   using KernelContainer::KernelContainer;
+
+  /// An object of the iommufd that stands for an open device. The kernel lets a group leave
+  /// although its devices are open, so they are known by these: nobody can make or keep one
+  /// otherwise.
+  using ObjectId = std::uint32_t;
+  struct OpenDevice {
+    GroupId group;
+    std::string name;
+  };
+
+  bool is_device(ObjectId object) const;
+  std::set<ObjectId> device_objects() const;
+  bool note_opened(const std::set<ObjectId> &before, OpenDevice opened);
+
+  std::map<ObjectId, OpenDevice> open_; ///< Some may be closed since.
 };
 
 } // namespace vfio_shim

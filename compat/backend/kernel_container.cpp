@@ -184,27 +184,23 @@ Result<Fd> KernelContainer::open_device(GroupId group, const topology::Device &d
   Fd file{::ioctl(found->second.file.get(), VFIO_GROUP_GET_DEVICE_FD, device.name.c_str())};
   if (!file)
     return fail_errno("the kernel's VFIO_GROUP_GET_DEVICE_FD");
-  const auto mark = OpenFileMark::put(file);
-  if (!mark)
-    return pass_on(mark);
-  found->second.given.emplace(device.name, *mark);
+  found->second.given.insert(device.name);
   return file;
 }
 
-/// The backend keeps no descriptor of a device: its mark tells how long the client has it.
+/// The backend keeps no descriptor of a device.
 void KernelContainer::given_away(GroupId /*group*/, std::string_view /*name*/) {}
 
 std::vector<std::string> KernelContainer::open_devices(GroupId group) {
   const auto found = claimed_.find(group);
   if (found == claimed_.end())
     return {};
-  auto &given = found->second.given;
-  std::erase_if(given, [](const auto &entry) { return !entry.second.still_open(); });
-  std::vector<std::string> open;
-  for (const auto &[name, mark] : given)
-    if (open.empty() || open.back() != name)
-      open.push_back(name);
-  return open;
+  return {found->second.given.begin(), found->second.given.end()};
+}
+
+const Fd *KernelContainer::file_of(GroupId group) const {
+  const auto found = claimed_.find(group);
+  return found == claimed_.end() ? nullptr : &found->second.file;
 }
 
 } // namespace vfio_shim

@@ -2,12 +2,11 @@
 /// What the backends on the kernel's own legacy ioctls have in common.
 #pragma once
 
-#include "backend/open_file_mark.hpp"
-
 #include "vfio_shim/backend.hpp"
 
 #include <filesystem>
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -17,7 +16,8 @@ namespace vfio_shim {
 /// VFIO_IOMMU_MAP_DMA, and that the kernel's group nodes accept for VFIO_GROUP_SET_CONTAINER.
 ///
 /// The kernel opens a group once; the daemon has it open while the group is claimed. Devices come
-/// from VFIO_GROUP_GET_DEVICE_FD, as often as they are asked for.
+/// from VFIO_GROUP_GET_DEVICE_FD, as often as they are asked for. Whether one is open still is
+/// known to the kernel alone, and how it says so depends on the container: see may_release().
 class KernelContainer : public Backend {
 public:
   /// Unmaps everything, also where a client's open devices would keep the container alive.
@@ -36,12 +36,19 @@ public:
   Result<Fd> open_device(GroupId group, const topology::Device &device) override;
   void given_away(GroupId group, std::string_view name) override;
   std::vector<std::string> open_devices(GroupId group) override;
+  bool may_release(GroupId group) override = 0;
 
 protected:
   /// @param container The container's file.
   /// @param group_nodes The directory of the kernel's group nodes.
   KernelContainer(Fd container, std::filesystem::path group_nodes)
       : container_(std::move(container)), group_nodes_(std::move(group_nodes)) {}
+
+  /// The file of a claimed group; nullptr: it is not claimed.
+  const Fd *file_of(GroupId group) const;
+
+  /// The container's file.
+  const Fd &container() const { return container_; }
 
   /// Opens a device of every claimed group, for ourselves.
   Result<std::vector<Fd>> open_one_of_each_group();
@@ -55,7 +62,7 @@ private:
   struct ClaimedGroup {
     Fd file;
     std::vector<topology::Device> devices;
-    std::multimap<std::string, OpenFileMark> given; ///< By device name; some may be closed since.
+    std::set<std::string> given; ///< Names of devices that were opened; some may be closed since.
   };
 
   Fd container_;

@@ -59,4 +59,9 @@ Result<std::unique_ptr<Backend>> Type1Backend::create(const topology::Roots &roo
   return std::unique_ptr<Backend>(new Type1Backend(std::move(container), group_nodes(roots)));
 }
 
+bool Type1Backend::may_release(GroupId group) {
+  const Fd *file = file_of(group);
+  return file == nullptr || ::ioctl(file->get(), VFIO_GROUP_UNSET_CONTAINER) == 0 || errno != EBUSY;
+}
+
 } // namespace vfio_shim

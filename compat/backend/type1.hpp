@@ -16,6 +16,9 @@ public:
 
   static Result<std::unique_ptr<Backend>> create(const topology::Roots &roots);
 
+  /// The kernel lets no group leave a container while a device of it is open.
+  bool may_release(GroupId group) override;
+
 private:
   using KernelContainer::KernelContainer;
 };

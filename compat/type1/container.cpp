@@ -63,6 +63,14 @@ void Container::leave(Membership &member) {
   let_go(member);
 }
 
+bool Container::leave_if_unused(Membership &member) {
+  const Turn turn(*this);
+  if (!member.ended() && !backend_->may_release(member.group_))
+    return false;
+  let_go(member);
+  return true;
+}
+
 Departure Container::try_leave(Membership &member) {
   return try_to_let_go(member, Membership::Stay::no_longer);
 }
@@ -119,7 +127,7 @@ bool Container::is_to_leave(const Membership &member) {
   case Membership::Stay::for_good:
     return false;
   case Membership::Stay::while_a_device_is_open:
-    return backend_->open_devices(member.group_).empty();
+    return backend_->may_release(member.group_);
   case Membership::Stay::no_longer:
     return true;
   }

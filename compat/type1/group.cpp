@@ -68,6 +68,16 @@ void Group::leave_container() {
   forget_container();
 }
 
+bool Group::leave_if_unused() {
+  if (!container_)
+    return true;
+  any_device_open(); // Forgets those that are not.
+  if (!container_->leave_if_unused(*membership_))
+    return false;
+  forget_container();
+  return true;
+}
+
 void Group::forget_container() {
   forget_all_devices_but({});
   membership_.reset();

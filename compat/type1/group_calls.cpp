@@ -142,9 +142,8 @@ struct GroupCalls {
     const std::scoped_lock lock(group.mutex_);
     if (!group.container_)
       return fail(EINVAL, "group is in no container");
-    if (group.any_device_open())
+    if (!group.leave_if_unused())
       return fail(EBUSY, "a device of the group is open");
-    group.leave_container();
     return 0;
   }
 

@@ -76,6 +76,11 @@ public:
   /// touched.
   virtual void release(GroupId group) = 0;
 
+  /// Whether no device of the claimed group is open at the client. Only the kernel is asked: what
+  /// others could pretend counts for nothing. After a yes the group must be released: finding out
+  /// may have taken it from the address space.
+  virtual bool may_release(GroupId group) { return open_devices(group).empty(); }
+
   /// What can be mapped now. Needs an attached group.
   virtual Result<AddressSpace> address_space() = 0;
 
@@ -105,7 +110,7 @@ public:
   /// The client now holds the device's file: the backend lets go of its own.
   virtual void given_away(GroupId group, std::string_view name) = 0;
 
-  /// The names of the group's devices that are open at the client.
+  /// The names of the group's devices that are open at the client, or may be: for the records.
   virtual std::vector<std::string> open_devices(GroupId group) = 0;
 };
 

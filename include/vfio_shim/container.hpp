@@ -101,6 +101,10 @@ public:
   Result<std::shared_ptr<Membership>> join(const topology::Group &group,
                                            Ledger::Record group_record);
 
+  /// Lets the group go unless a device of it is open. May wait for a call.
+  /// @return Whether it has gone.
+  bool leave_if_unused(Membership &member);
+
   /// Lets the group go. The last one takes the address space with it.
   void leave(Membership &member);
   /// The same. @return `left` or `busy`.

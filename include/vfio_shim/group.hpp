@@ -77,6 +77,8 @@ private:
   };
 
   void leave_container();
+  /// Leaves the container unless a device is open. @return Whether the group is in none now.
+  bool leave_if_unused();
   /// It has left.
   void forget_container();
   /// Forgets the devices that the client has closed. @return Whether it has any open still.
