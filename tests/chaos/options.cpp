@@ -37,7 +37,7 @@ constexpr const char *usage =
     "  --only A,B         only these kinds of things (see below)\n"
     "  --without A,B      all but these\n"
     "  --daemon PID       the daemon (default: the process that is `vfio-shim serve`)\n"
-    "  --memory-tolerance MIB   how much the daemon may grow (default 24)\n"
+    "  --memory-tolerance MIB   how much the daemon may grow (default 12)\n"
     "  --patience N       what does not end in so many seconds hangs (default 90)\n"
     "  --verbose          say what each client is\n";
 

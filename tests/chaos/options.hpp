@@ -39,7 +39,7 @@ struct Options {
   std::optional<std::uint64_t> rounds; ///< How many; nothing: until the time is over.
   std::uint64_t failures = 1;          ///< Give up after so many rounds that failed.
   pid_t daemon = 0;                    ///< 0: look for it.
-  std::uint64_t memory_tolerance_mib = 24;
+  std::uint64_t memory_tolerance_mib = 12;
   std::uint64_t patience_seconds = 90; ///< What does not end in this time hangs.
   bool verbose = false;
   Selection selection{"", ""};
