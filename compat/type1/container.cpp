@@ -22,6 +22,13 @@ Result<void> limit(AddressSpace &space, IovaRange window) {
 
 } // namespace
 
+Result<std::shared_ptr<Container>> Container::open(ContainerOptions options, Pid client) {
+  auto opened = std::make_shared<Container>(std::move(options), client);
+  if (opened->record_ == 0)
+    return fail_for_operator(ENOMEM, "the ledger has no room for another container");
+  return opened;
+}
+
 Container::Container(ContainerOptions options, Pid client)
     : options_(std::move(options)),
       ledger_(options_.ledger != nullptr ? *options_.ledger : silent_ledger_),
@@ -29,7 +36,8 @@ Container::Container(ContainerOptions options, Pid client)
 
 Container::~Container() {
   end_address_space();
-  ledger_.container_gone(record_);
+  if (record_ != 0)
+    ledger_.container_gone(record_);
 }
 
 Result<std::shared_ptr<Membership>> Container::join(const topology::Group &group,

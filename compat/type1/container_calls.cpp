@@ -114,6 +114,10 @@ struct ContainerCalls {
                                                                      .vaddr = request.vaddr,
                                                                      .size = request.size,
                                                                      .access = request.access});
+    if (record == 0) {
+      (void)container.backend_->unmap(type1::range_of(request));
+      return fail_for_operator(ENOMEM, "the ledger has no room for another mapping");
+    }
     iommu.mappings.insert(request, record);
     return 0;
   }

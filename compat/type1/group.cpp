@@ -5,6 +5,14 @@
 
 namespace vfio_shim {
 
+Result<std::shared_ptr<Group>> Group::open(GroupId id, topology::Roots roots, Ledger *ledger,
+                                           Pid client) {
+  auto opened = std::make_shared<Group>(id, std::move(roots), ledger, client);
+  if (opened->record_ == 0)
+    return fail_for_operator(ENOMEM, "the ledger has no room for another group");
+  return opened;
+}
+
 Group::Group(GroupId id, topology::Roots roots, Ledger *ledger, Pid client)
     : id_(id),
       roots_(std::move(roots)),

@@ -167,10 +167,16 @@ struct GroupCalls {
       file = find_given(group, client, *device);
     if (!file)
       return pass_on(file);
+    auto given = entry_of(group, *device);
+    if (!given)
+      return pass_on(given);
     const auto number = client.hand_over(*file);
-    if (!number)
+    if (!number) {
+      file->reset();
+      group.any_device_open(); // Forgets it if it was not open before.
       return pass_on(number);
-    note_given(group, client, *device, *number);
+    }
+    note_given(group, client, **given, *number);
     return number->value;
   }
 
@@ -204,21 +210,26 @@ private:
                 fmt::format("device {} is open, but not where it was handed over", device.name));
   }
 
-  static void note_given(Group &group, Client &client, const topology::Device &device,
-                         ClientFd number) {
-    group.container_->given_away(group.id_, device.name);
-    auto given = std::ranges::find(group.given_, device.name, &Group::GivenDevice::name);
-    if (given == group.given_.end())
-      given = group.given_.insert(
-          given, {.name = device.name,
-                  .record = group.ledger_.device_opened(group.record_, device.name),
-                  .holders = {}});
-    std::erase_if(given->holders,
+  /// What is known of a device that is open, or about to be.
+  static Result<Group::GivenDevice *> entry_of(Group &group, const topology::Device &device) {
+    const auto known = std::ranges::find(group.given_, device.name, &Group::GivenDevice::name);
+    if (known != group.given_.end())
+      return &*known;
+    const auto record = group.ledger_.device_opened(group.record_, device.name);
+    if (record == 0)
+      return fail_for_operator(ENOMEM, "the ledger has no room for another device");
+    return &group.given_.emplace_back(
+        Group::GivenDevice{.name = device.name, .record = record, .holders = {}});
+  }
+
+  static void note_given(Group &group, Client &client, Group::GivenDevice &given, ClientFd number) {
+    group.container_->given_away(group.id_, given.name);
+    std::erase_if(given.holders,
                   [&](const Group::Holder &holder) { return holder.pid == client.pid(); });
-    if (given->holders.size() == most_holders)
-      given->holders.erase(given->holders.begin());
+    if (given.holders.size() == most_holders)
+      given.holders.erase(given.holders.begin());
     if (auto process = client.process())
-      given->holders.push_back(
+      given.holders.push_back(
           {.process = std::move(*process), .pid = client.pid(), .number = number});
   }
 };

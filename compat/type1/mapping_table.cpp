@@ -15,10 +15,6 @@ Iova last_iova(const MappingTable::Mappings::value_type &entry) {
   return Iova{entry.first.value + entry.second.size.value - 1};
 }
 
-IovaRange range_of(const MapRequest &request) {
-  return {request.iova, Iova{request.iova.value + request.size.value - 1}};
-}
-
 /// What is wrong with the request's numbers alone.
 Result<void> check_addresses(const MapRequest &request, Bytes page_size) {
   const auto &[iova, vaddr, size, access] = request;
@@ -32,6 +28,10 @@ Result<void> check_addresses(const MapRequest &request, Bytes page_size) {
 }
 
 } // namespace
+
+IovaRange range_of(const MapRequest &request) {
+  return {request.iova, Iova{request.iova.value + request.size.value - 1}};
+}
 
 IovaRange MappingTable::Run::range() const {
   return {begin->first, last_iova(*std::prev(end))};

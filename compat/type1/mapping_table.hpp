@@ -25,6 +25,9 @@ struct Mapping {
   bool vaddr_valid = true; ///< Not between VFIO_DMA_UNMAP_FLAG_VADDR and VFIO_DMA_MAP_FLAG_VADDR.
 };
 
+/// The IOVAs that a request which check_map() has allowed is about.
+IovaRange range_of(const MapRequest &request);
+
 /// The live mappings of a container, by first IOVA.
 class MappingTable {
 public:

@@ -80,11 +80,13 @@ private:
 /// for nobody: what they cannot do at once is put off, and done by the call in the way at its end.
 class Container {
 public:
+  /// Opens a container. @return ENOMEM: the ledger has no room for it.
+  static Result<std::shared_ptr<Container>> open(ContainerOptions options, Pid client);
+
   Container(ContainerOptions options, Pid client);
   Container(const Container &) = delete;
   Container &operator=(const Container &) = delete;
   ~Container();
-
   /// Serves an ioctl on the container.
   /// @param argument The ioctl's third argument, as the client gave it.
   /// @return The ioctl's result. EINVAL: unknown before VFIO_SET_IOMMU. ENOTTY: unknown after it.

@@ -24,6 +24,10 @@ namespace vfio_shim {
 /// The kernel opens a group once; keeping that rule is the owner's part. Thread-safe.
 class Group {
 public:
+  /// Opens the group. @return ENOMEM: the ledger has no room for it.
+  static Result<std::shared_ptr<Group>> open(GroupId id, topology::Roots roots, Ledger *ledger,
+                                             Pid client);
+
   Group(GroupId id, topology::Roots roots, Ledger *ledger, Pid client);
   Group(const Group &) = delete;
   Group &operator=(const Group &) = delete;

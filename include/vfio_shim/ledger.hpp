@@ -22,10 +22,12 @@ struct MappingEntry {
 ///
 /// The shim keeps it in shared memory; a program that embeds libvfio_compat may not care: the
 /// methods do nothing unless overridden. Called with the container's or group's lock held, from any
-/// thread; must not block and cannot fail (a full ledger says so itself).
+/// thread; must not block.
+///
+/// What is served is recorded: what the ledger has no room for is refused.
 class Ledger {
 public:
-  /// A record's number. 0: not recorded.
+  /// A record's number. 0 as an answer: there is no room, and nothing was recorded.
   using Record = std::uint32_t;
 
   Ledger() = default;
@@ -33,26 +35,30 @@ public:
   Ledger &operator=(const Ledger &) = delete;
   virtual ~Ledger() = default;
 
-  virtual Record container_opened(Pid /*client*/) { return 0; }
+  virtual Record container_opened(Pid /*client*/) { return nowhere; }
   /// The type is VFIO_TYPE1_IOMMU, VFIO_TYPE1v2_IOMMU, or 0 once all groups have left.
   virtual void iommu_set(Record /*container*/, std::uint32_t /*type*/) {}
   virtual void container_gone(Record /*container*/) {}
 
-  virtual Record group_opened(GroupId /*group*/, Pid /*client*/) { return 0; }
+  virtual Record group_opened(GroupId /*group*/, Pid /*client*/) { return nowhere; }
   /// The container is the one joined, or 0: the group is in none now.
   virtual void group_moved(Record /*group*/, Record /*container*/) {}
   virtual void group_gone(Record /*group*/) {}
 
-  /// The device's file has been given to the client.
-  virtual Record device_opened(Record /*group*/, std::string_view /*name*/) { return 0; }
+  /// The device's file is about to be given to the client.
+  virtual Record device_opened(Record /*group*/, std::string_view /*name*/) { return nowhere; }
   virtual void device_gone(Record /*device*/) {}
 
-  virtual Record mapped(Record /*container*/, const MappingEntry & /*entry*/) { return 0; }
+  virtual Record mapped(Record /*container*/, const MappingEntry & /*entry*/) { return nowhere; }
   /// The vaddr is the mapping's new one, or none: the last one is invalid, and it waits for
   /// another.
   virtual void vaddr_changed(Record /*container*/, Record /*mapping*/,
                              std::optional<ClientAddr> /*vaddr*/) {}
   virtual void unmapped(Record /*container*/, Record /*mapping*/) {}
+
+private:
+  /// The record of everything, in a ledger that keeps nothing.
+  static constexpr Record nowhere = 1;
 };
 
 } // namespace vfio_shim

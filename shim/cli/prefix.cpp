@@ -1,5 +1,7 @@
 #include "cli/prefix.hpp"
 
+#include "observe/ledger_directory.hpp"
+
 #include <algorithm>
 #include <filesystem>
 #include <system_error>
@@ -17,7 +19,7 @@ namespace {
 /// Not removed when a daemon ends: another one could be about to lock it.
 fs::path lock_path(std::string prefix) {
   std::ranges::replace(prefix, '/', '.');
-  return fs::path("/run/vfio-shim") / (prefix + ".lock");
+  return fs::path(observe::ledger_directory) / (prefix + ".lock");
 }
 
 } // namespace
@@ -41,8 +43,7 @@ bool is_served(const std::string &prefix) {
 
 Result<PrefixLock> PrefixLock::acquire(const std::string &prefix) {
   const fs::path path = lock_path(prefix);
-  std::error_code error;
-  fs::create_directories(path.parent_path(), error);
+  VFIO_SHIM_TRY(observe::make_ledger_directory(path.parent_path()));
   Fd file{::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600)};
   if (!file)
     return fail_errno(path);

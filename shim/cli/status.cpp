@@ -43,10 +43,10 @@ LedgerReader::Mappings wanted_mappings(const StatusOptions &options) {
 
 Found look(const StatusOptions &options) {
   Found found;
-  const auto prefixes = options.prefix.empty() ? LedgerReader::prefixes(options.roots.dev / "shm")
+  const auto prefixes = options.prefix.empty() ? LedgerReader::prefixes(options.ledgers)
                                                : std::vector{options.prefix};
   for (const std::string &prefix : prefixes) {
-    const auto reader = LedgerReader::open(prefix);
+    const auto reader = LedgerReader::open(prefix, options.ledgers);
     if (reader)
       found.daemons.push_back({.snapshot = reader->snapshot(wanted_mappings(options)),
                                .nodes = find_nodes(prefix, options.roots)});

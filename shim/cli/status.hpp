@@ -2,8 +2,11 @@
 /// `vfio-shim status`.
 #pragma once
 
+#include "observe/ledger_directory.hpp"
+
 #include "vfio_shim/topology.hpp"
 
+#include <filesystem>
 #include <iosfwd>
 #include <string>
 
@@ -14,6 +17,7 @@ struct StatusOptions {
   bool json = false;
   bool mappings = false; ///< List them one by one.
   topology::Roots roots;
+  std::filesystem::path ledgers = observe::ledger_directory;
 };
 
 /// Shows what the daemons' ledgers say. Asks no daemon.

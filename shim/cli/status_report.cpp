@@ -79,10 +79,6 @@ void add_container(Table &table, const Snapshot::Container &container, Time now)
   table.add_row({std::to_string(container.id), client_text(container.client),
                  std::string(type.empty() ? "none set" : type), std::to_string(container.mappings),
                  human_bytes(container.mapped_bytes), age(container.opened, now)});
-  if (container.unrecorded != 0)
-    table.add_remark(
-        fmt::format("{} not recorded: the ledger was full (their bytes are not counted)",
-                    counted(container.unrecorded, "mapping")));
   for (const Snapshot::Group &group : container.groups)
     table.add_remark(group_text(group, &container.client));
   for (const Snapshot::Mapping &mapping : container.mapping_list)
@@ -131,7 +127,7 @@ json container_json(const Snapshot::Container &container, Mappings mappings) {
                  {"mappings",
                   {{"count", container.mappings},
                    {"bytes", container.mapped_bytes.value},
-                   {"unrecorded", container.unrecorded},
+                   {"unrecorded", 0},
                    {"mapped", container.maps},
                    {"unmapped", container.unmaps}}},
                  {"groups", groups_json(container.groups)}};
@@ -203,7 +199,7 @@ std::string status_text(const DaemonStatus &daemon, Time now) {
   for (const Snapshot::Group &group : snapshot.groups_without_container)
     text += fmt::format("  {}\n", group_text(group, nullptr));
   if (snapshot.refused != 0)
-    text += fmt::format("\nThe ledger had no room {}: what is shown may not be all.\n",
+    text += fmt::format("\nThe ledger had no room {}: clients were refused what they asked for.\n",
                         snapshot.refused == 1 ? "once" : fmt::format("{} times", snapshot.refused));
   if (snapshot.torn != 0)
     text += fmt::format("\n{} half-written and not shown.\n",

@@ -60,8 +60,8 @@ std::string containers_text(const observe::Snapshot &snapshot, observe::Time now
 ///     "iommu_type": "TYPE1v2",                 // or "TYPE1", or null: none set
 ///     "mappings": {
 ///       "count": 12,                           // live ones
-///       "bytes": 268959744,                    // of them, without the unrecorded ones
-///       "unrecorded": 0,                       // those of them that the ledger had no room for
+///       "bytes": 268959744,                    // of them
+///       "unrecorded": 0,                       // always: what cannot be recorded is not mapped
 ///       "mapped": 14, "unmapped": 2            // since the container was opened
 ///     },
 ///     "groups": [{
@@ -75,8 +75,8 @@ std::string containers_text(const observe::Snapshot &snapshot, observe::Time now
 ///     ]
 ///   }],
 ///   "groups_without_container": [],            // elements as in "groups"
-///   "records_refused": 0,                      // not 0: the ledger was full, something is not
-///   shown "records_torn": 0                          // left half-written by a daemon that died
+///   "records_refused": 0,                      // calls that failed because the ledger was full
+///   "records_torn": 0                          // left half-written by a daemon that died
 /// }
 /// @endcode
 nlohmann::ordered_json status_json(const DaemonStatus &daemon,

@@ -190,9 +190,12 @@ void GroupNode::answer_openings(Departure departure) {
 
 /// With the lock held.
 void GroupNode::grant(Opening &opening) {
-  auto opened = std::make_shared<OpenGroup>(
-      std::make_shared<Group>(id_, topology::Roots{}, ledger_, opening.client), opening.known_as,
-      abandoned_);
+  auto group = Group::open(id_, topology::Roots{}, ledger_, opening.client);
+  if (!group) {
+    opening.refuse(group.error().code);
+    return;
+  }
+  auto opened = std::make_shared<OpenGroup>(std::move(*group), opening.known_as, abandoned_);
   if (OpenGroup::give(opened, opening.request, opening.file)) {
     opened_ = opened->served;
     file_ = opening.file;

@@ -5,20 +5,20 @@
 namespace vfio_shim::observe::layout {
 
 namespace {
-constexpr std::string_view name_start = "vfio-shim.";
+constexpr std::string_view name_end = ".ledger";
 } // namespace
 
-std::string region_name(std::string_view prefix) {
-  std::string name{name_start};
-  name += prefix;
+std::string file_name(std::string_view prefix) {
+  std::string name{prefix};
   std::ranges::replace(name, '/', '!');
+  name += name_end;
   return name;
 }
 
-std::string prefix_of(std::string_view region_name) {
-  if (!region_name.starts_with(name_start))
+std::string prefix_of(std::string_view file_name) {
+  if (!file_name.ends_with(name_end))
     return {};
-  std::string prefix{region_name.substr(name_start.size())};
+  std::string prefix{file_name.substr(0, file_name.size() - name_end.size())};
   std::ranges::replace(prefix, '!', '/');
   return prefix;
 }

@@ -1,5 +1,5 @@
 /// @file
-/// What the ledger looks like in shared memory.
+/// What the ledger's file looks like.
 ///
 /// A header, then the statistics and four arrays of records. Records refer to one another by id:
 /// slots are used again, ids are not. All that a later daemon would need to take the clients over
@@ -17,7 +17,7 @@
 namespace vfio_shim::observe::layout {
 
 /// To be raised with every change below.
-constexpr std::uint32_t version = 2;
+constexpr std::uint32_t version = 3;
 /// "VFIOLEDG" in memory.
 constexpr std::uint64_t magic = 0x4744454c4f494656;
 
@@ -38,9 +38,8 @@ struct Container {
   std::uint64_t id;
   std::int64_t opened; ///< Nanoseconds since 1970.
   Client client;
-  std::uint64_t mappings;     ///< Live, with a record.
+  std::uint64_t mappings;     ///< Live ones.
   std::uint64_t mapped_bytes; ///< Of those.
-  std::uint64_t unrecorded;   ///< Live, but the ledger was full: no record, size not known.
   std::uint64_t maps;         ///< Ever made.
   std::uint64_t unmaps;       ///< Ever taken away.
   std::uint32_t iommu_type;   ///< VFIO_TYPE1_IOMMU, VFIO_TYPE1v2_IOMMU, or 0.
@@ -106,10 +105,10 @@ struct Header {
   std::uint64_t statistics; ///< Where a Statistics is, from the start of the region.
 };
 
-/// The name of a prefix's region: "vfio-shim.vfio". A '/' becomes '!', as in sysfs.
-std::string region_name(std::string_view prefix);
+/// The name of a prefix's file: "vfio.ledger". A '/' becomes '!', as in sysfs.
+std::string file_name(std::string_view prefix);
 
-/// The prefix of a region's name, or "" if it is none of ours.
-std::string prefix_of(std::string_view region_name);
+/// The prefix of a file's name, or "" if it is none of ours.
+std::string prefix_of(std::string_view file_name);
 
 } // namespace vfio_shim::observe::layout

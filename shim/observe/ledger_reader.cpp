@@ -5,7 +5,7 @@
 
 #include <algorithm>
 #include <boost/interprocess/exceptions.hpp>
-#include <boost/interprocess/shared_memory_object.hpp>
+#include <boost/interprocess/file_mapping.hpp>
 #include <map>
 #include <system_error>
 
@@ -35,34 +35,35 @@ bool sound(const layout::Array &array, std::uint64_t region_size) {
          array.capacity <= (region_size - array.offset) / array.record_size;
 }
 
-/// Whether the region was made by root or by the user who looks: anybody can write to /dev/shm.
-Result<void> check_maker(int file, const std::string &where) {
+/// The file's size, if the file can be trusted.
+Result<std::uint64_t> size_of(int file, const std::string &path) {
   struct stat status {};
   if (::fstat(file, &status) != 0)
-    return fail_errno(where);
-  if (status.st_uid != 0 && status.st_uid != ::geteuid())
-    return fail(EPERM, fmt::format("{}: made by user {}", where, status.st_uid));
-  return {};
+    return fail_errno(path);
+  if (!is_trusted(status.st_uid))
+    return fail(EPERM, fmt::format("{}: made by user {}", path, status.st_uid));
+  if (!S_ISREG(status.st_mode))
+    return fail(EPROTO, path);
+  return static_cast<std::uint64_t>(status.st_size);
 }
 
 } // namespace
 
-Result<LedgerReader> LedgerReader::open(std::string_view prefix) {
-  const std::string name = layout::region_name(prefix);
-  const std::string where = fmt::format("shared memory {}", name);
+Result<LedgerReader> LedgerReader::open(std::string_view prefix,
+                                        const std::filesystem::path &directory) {
+  const std::string path = directory / layout::file_name(prefix);
   try {
-    const ipc::shared_memory_object memory(ipc::open_only, name.c_str(), ipc::read_only);
-    VFIO_SHIM_TRY(check_maker(memory.get_mapping_handle().handle, where));
-    ipc::offset_t size = 0;
-    if (!memory.get_size(size))
-      return fail_errno(where);
-    if (static_cast<std::uint64_t>(size) < sizeof(layout::Header))
-      return fail(size == 0 ? EAGAIN : EPROTO, where);
-    LedgerReader reader{ipc::mapped_region(memory, ipc::read_only)};
+    const ipc::file_mapping file(path.c_str(), ipc::read_only);
+    const auto size = size_of(file.get_mapping_handle().handle, path);
+    if (!size)
+      return pass_on(size);
+    if (*size < sizeof(layout::Header))
+      return fail(*size == 0 ? EAGAIN : EPROTO, path);
+    LedgerReader reader{ipc::mapped_region(file, ipc::read_only)};
     VFIO_SHIM_TRY(reader.check(prefix));
     return reader;
   } catch (const ipc::interprocess_exception &failure) {
-    return fail(failure.get_native_error() != 0 ? failure.get_native_error() : EIO, where);
+    return fail(failure.get_native_error() != 0 ? failure.get_native_error() : EIO, path);
   }
 }
 
@@ -159,9 +160,8 @@ Snapshot LedgerReader::read_structure() const {
                                        .client = client_of(body.client),
                                        .opened = time_of(body.opened),
                                        .iommu_type = body.iommu_type,
-                                       .mappings = body.mappings + body.unrecorded,
+                                       .mappings = body.mappings,
                                        .mapped_bytes = Bytes{body.mapped_bytes},
-                                       .unrecorded = body.unrecorded,
                                        .maps = body.maps,
                                        .unmaps = body.unmaps,
                                        .groups = {},

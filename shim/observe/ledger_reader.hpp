@@ -2,6 +2,7 @@
 /// Reads a daemon's ledger without asking the daemon.
 #pragma once
 
+#include "observe/ledger_directory.hpp"
 #include "observe/ledger_layout.hpp"
 #include "observe/statistics.hpp"
 
@@ -59,8 +60,7 @@ struct Snapshot {
     Time opened;
     std::uint32_t iommu_type = 0;      ///< VFIO_TYPE1_IOMMU, VFIO_TYPE1v2_IOMMU, or 0: none set.
     std::uint64_t mappings = 0;        ///< Live ones.
-    Bytes mapped_bytes;                ///< Of them, without the unrecorded ones.
-    std::uint64_t unrecorded = 0;      ///< Those of them for which the ledger had no room.
+    Bytes mapped_bytes;                ///< Of them.
     std::uint64_t maps = 0;            ///< Made since it was opened.
     std::uint64_t unmaps = 0;          ///< Taken away since it was opened.
     std::vector<Group> groups;         ///< Ordered by number.
@@ -70,7 +70,7 @@ struct Snapshot {
   Daemon daemon;
   std::vector<Container> containers;           ///< The oldest first.
   std::vector<Group> groups_without_container; ///< Ordered by number.
-  std::uint32_t refused = 0; ///< Records for which there was no room, since the daemon's start.
+  std::uint32_t refused = 0; ///< What was not served for want of room, since the daemon's start.
   std::uint32_t torn = 0;    ///< Records left half-written by a daemon that died.
 };
 
@@ -82,10 +82,12 @@ public:
   /// Opens the ledger of @p prefix.
   /// @return ENOENT: there is none. EACCES: not ours to read. EPERM: made by a stranger.
   ///         EAGAIN: its daemon is just starting. EPROTO: not a ledger, or of another version.
-  static Result<LedgerReader> open(std::string_view prefix);
+  static Result<LedgerReader> open(std::string_view prefix,
+                                   const std::filesystem::path &directory = ledger_directory);
 
   /// The prefixes that have a ledger, in order; readable or not, of a running daemon or a dead one.
-  static std::vector<std::string> prefixes(const std::filesystem::path &directory = "/dev/shm");
+  static std::vector<std::string>
+  prefixes(const std::filesystem::path &directory = ledger_directory);
 
   /// The daemon whose ledger it is.
   Snapshot::Daemon daemon() const;

@@ -11,6 +11,7 @@
 #include <mutex>
 
 #include <fcntl.h>
+#include <sys/statvfs.h>
 
 namespace vfio_shim::observe {
 
@@ -19,7 +20,7 @@ namespace vfio_shim::observe {
 /// Free places are chained through themselves, so that keeping track of them costs no memory of its
 /// own; the chain is of this process only and can be made anew by a walk over the used part of the
 /// array. adding and removing take no lock and make no system call, but for one fallocate() in each
-/// layout::growth of new places: with it a full /dev/shm is an error here, not a SIGBUS later.
+/// layout::growth of new places: with it a full file system is an error here, not a SIGBUS later.
 template <typename Body>
 class RecordArray {
 public:
@@ -102,13 +103,21 @@ private:
       result = ::fallocate(file_, 0, static_cast<off_t>(array_.offset + backed_bytes_),
                            static_cast<off_t>(layout::growth));
     while (result != 0 && errno == EINTR);
-    failed_ = result != 0 && errno != EOPNOTSUPP;
+    failed_ = (result != 0 && errno != EOPNOTSUPP) || !leaves_room();
+    // Memory that was given all the same stays the file's, for the next try.
     if (failed_)
       return false;
     backed_bytes_ += layout::growth;
     backed_.store(static_cast<std::uint32_t>(backed_bytes_ / sizeof(Committed<Body>)),
                   std::memory_order_release);
     return true;
+  }
+
+  /// Whether an eighth of the file system is free still: other programs need it too.
+  bool leaves_room() const {
+    constexpr fsblkcnt_t kept = 8;
+    struct statvfs status {};
+    return ::fstatvfs(file_, &status) != 0 || status.f_bfree >= status.f_blocks / kept;
   }
 
   static_assert(std::atomic<Head>::is_always_lock_free);

@@ -1,20 +1,25 @@
 #include "observe/shared_ledger.hpp"
 
+#include "observe/ledger_directory.hpp"
 #include "observe/ledger_reader.hpp"
 #include "observe/process_identity.hpp"
 #include "observe/text.hpp"
+
+#include "vfio_shim/fd.hpp"
 
 #include <algorithm>
 #include <boost/interprocess/exceptions.hpp>
 #include <chrono>
 #include <new>
 
+#include <fcntl.h>
 #include <fmt/format.h>
-#include <spdlog/spdlog.h>
 #include <sys/utsname.h>
+#include <unistd.h>
 
 namespace vfio_shim::observe {
 
+namespace fs = std::filesystem;
 namespace ipc = boost::interprocess;
 
 namespace {
@@ -80,68 +85,76 @@ void describe_daemon(layout::Header &header, std::string_view prefix) {
   copy_text(kernel_release(), header.kernel);
 }
 
-/// Whether a running daemon owns the region of @p prefix. One that cannot be read has no owner.
-bool in_use(std::string_view prefix) {
-  const auto reader = LedgerReader::open(prefix);
+/// Whether a running daemon owns the ledger of @p prefix. One that cannot be read has no owner.
+bool in_use(std::string_view prefix, const fs::path &directory) {
+  const auto reader = LedgerReader::open(prefix, directory);
   return reader && reader->daemon().alive;
+}
+
+/// A new file for a ledger that is laid out as @p placed, in place of one that is there.
+Result<void> make_file(const fs::path &path, layout::Header &placed,
+                       const LedgerCapacity &capacity) {
+  ::unlink(path.c_str());
+  const Fd file{::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600)};
+  if (!file)
+    return fail_errno(path);
+  // As in RecordArray: rather no ledger than a SIGBUS.
+  if (::ftruncate(file.get(), static_cast<off_t>(lay_out(placed, capacity))) != 0 ||
+      (::fallocate(file.get(), 0, 0, size_of_head) != 0 && errno != EOPNOTSUPP)) {
+    auto failure = fail_errno(path);
+    ::unlink(path.c_str());
+    return failure;
+  }
+  return {};
 }
 
 } // namespace
 
-Result<std::unique_ptr<SharedLedger>> SharedLedger::create(std::string_view prefix,
-                                                           LedgerCapacity capacity, mode_t mode) {
+Result<std::unique_ptr<SharedLedger>>
+SharedLedger::create(std::string_view prefix, LedgerCapacity capacity, const fs::path &directory) {
   if (!is_prefix(prefix))
     return fail(EINVAL, fmt::format("'{}' as a prefix", prefix));
-  if (in_use(prefix))
+  if (in_use(prefix, directory))
     return fail(EBUSY, fmt::format("a daemon serves /dev/{} already", prefix));
 
-  const std::string name = layout::region_name(prefix);
-  const std::string where = fmt::format("shared memory {}", name);
+  VFIO_SHIM_TRY(make_ledger_directory(directory));
+  const fs::path path = directory / layout::file_name(prefix);
+  layout::Header placed{};
+  VFIO_SHIM_TRY(make_file(path, placed, capacity));
   try {
-    ipc::shared_memory_object::remove(name.c_str());
-    ipc::shared_memory_object memory(ipc::create_only, name.c_str(), ipc::read_write,
-                                     ipc::permissions(static_cast<int>(mode)));
-    layout::Header placed{};
-    memory.truncate(static_cast<ipc::offset_t>(lay_out(placed, capacity)));
-    // As in RecordArray: rather no ledger than a SIGBUS.
-    if (::fallocate(memory.get_mapping_handle().handle, 0, 0, size_of_head) != 0 &&
-        errno != EOPNOTSUPP) {
-      auto failure = fail_errno(where);
-      ipc::shared_memory_object::remove(name.c_str());
-      return failure;
-    }
-    ipc::mapped_region region(memory, ipc::read_write);
+    ipc::file_mapping file(path.c_str(), ipc::read_write);
+    ::fcntl(file.get_mapping_handle().handle, F_SETFD, FD_CLOEXEC);
+    ipc::mapped_region region(file, ipc::read_write);
     auto &header = *new (region.get_address()) layout::Header{};
     lay_out(header, capacity);
     new (static_cast<std::byte *>(region.get_address()) + header.statistics) Statistics;
     describe_daemon(header, prefix);
     std::unique_ptr<SharedLedger> ledger(
-        new SharedLedger(name, std::move(memory), std::move(region)));
+        new SharedLedger(path, std::move(file), std::move(region)));
     header.magic.store(layout::magic, std::memory_order_release);
     return ledger;
   } catch (const ipc::interprocess_exception &failure) {
-    return fail(failure.get_native_error() != 0 ? failure.get_native_error() : EIO, where);
+    return fail(failure.get_native_error() != 0 ? failure.get_native_error() : EIO, path);
   }
 }
 
-void SharedLedger::remove_left_behind(std::string_view prefix) {
-  if (!in_use(prefix))
-    ipc::shared_memory_object::remove(layout::region_name(prefix).c_str());
+void SharedLedger::remove_left_behind(std::string_view prefix, const fs::path &directory) {
+  if (!in_use(prefix, directory))
+    ::unlink((directory / layout::file_name(prefix)).c_str());
 }
 
-SharedLedger::SharedLedger(std::string name, ipc::shared_memory_object memory,
-                           ipc::mapped_region region)
-    : name_(std::move(name)),
-      memory_(std::move(memory)),
+SharedLedger::SharedLedger(fs::path path, ipc::file_mapping file, ipc::mapped_region region)
+    : path_(std::move(path)),
+      file_(std::move(file)),
       region_(std::move(region)),
       containers_(static_cast<std::byte *>(region_.get_address()),
-                  memory_.get_mapping_handle().handle, header().containers),
-      groups_(static_cast<std::byte *>(region_.get_address()), memory_.get_mapping_handle().handle,
+                  file_.get_mapping_handle().handle, header().containers),
+      groups_(static_cast<std::byte *>(region_.get_address()), file_.get_mapping_handle().handle,
               header().groups),
-      devices_(static_cast<std::byte *>(region_.get_address()), memory_.get_mapping_handle().handle,
+      devices_(static_cast<std::byte *>(region_.get_address()), file_.get_mapping_handle().handle,
                header().devices),
-      mappings_(static_cast<std::byte *>(region_.get_address()),
-                memory_.get_mapping_handle().handle, header().mappings) {}
+      mappings_(static_cast<std::byte *>(region_.get_address()), file_.get_mapping_handle().handle,
+                header().mappings) {}
 
 SharedLedger::~SharedLedger() {
   remove();
@@ -150,16 +163,7 @@ SharedLedger::~SharedLedger() {
 void SharedLedger::remove() {
   // A forked child is not the daemon.
   if (header().daemon_pid == ::getpid())
-    ipc::shared_memory_object::remove(name_.c_str());
-}
-
-/// Passes a new record on; says it, once, if there was no room for it.
-Ledger::Record SharedLedger::noted(Record record) {
-  if (record == 0 && !said_full_.test_and_set())
-    spdlog::warn("the ledger {} is full or /dev/shm is: what comes now is served, but `vfio-shim "
-                 "status` will not show all of it",
-                 name_);
-  return record;
+    ::unlink(path_.c_str());
 }
 
 Ledger::Record SharedLedger::container_opened(Pid client) {
@@ -168,25 +172,20 @@ Ledger::Record SharedLedger::container_opened(Pid client) {
                                          .client = record_of(client),
                                          .mappings = 0,
                                          .mapped_bytes = 0,
-                                         .unrecorded = 0,
                                          .maps = 0,
                                          .unmaps = 0,
                                          .iommu_type = 0,
                                          .reserved = 0});
   note_change();
-  return noted(record);
+  return record;
 }
 
 void SharedLedger::iommu_set(Record container, std::uint32_t type) {
-  if (container == 0)
-    return;
   containers_.at(container).amend([&](layout::Container &body) { body.iommu_type = type; });
   note_change();
 }
 
 void SharedLedger::container_gone(Record container) {
-  if (container == 0)
-    return;
   containers_.remove(container);
   note_change();
 }
@@ -199,44 +198,34 @@ Ledger::Record SharedLedger::group_opened(GroupId group, Pid client) {
                                      .number = group.value,
                                      .reserved = 0});
   note_change();
-  return noted(record);
+  return record;
 }
 
 void SharedLedger::group_moved(Record group, Record container) {
-  if (group == 0)
-    return;
   const std::uint64_t id = container != 0 ? containers_.at(container).held().id : 0;
   groups_.at(group).amend([&](layout::Group &body) { body.container = id; });
   note_change();
 }
 
 void SharedLedger::group_gone(Record group) {
-  if (group == 0)
-    return;
   groups_.remove(group);
   note_change();
 }
 
 Ledger::Record SharedLedger::device_opened(Record group, std::string_view name) {
-  if (group == 0)
-    return 0;
   layout::Device device{.group = groups_.at(group).held().id, .opened = now(), .name = {}};
   copy_text(name, device.name);
   const Record record = devices_.add(device);
   note_change();
-  return noted(record);
+  return record;
 }
 
 void SharedLedger::device_gone(Record device) {
-  if (device == 0)
-    return;
   devices_.remove(device);
   note_change();
 }
 
 Ledger::Record SharedLedger::mapped(Record container, const MappingEntry &entry) {
-  if (container == 0)
-    return 0;
   auto &place = containers_.at(container);
   auto body = place.held();
   const Record record =
@@ -247,21 +236,17 @@ Ledger::Record SharedLedger::mapped(Record container, const MappingEntry &entry)
                      .flags = (entry.access.read ? layout::Mapping::readable : 0) |
                               (entry.access.write ? layout::Mapping::writable : 0),
                      .reserved = 0});
+  if (record == 0)
+    return record;
   ++body.maps;
-  if (record != 0) {
-    ++body.mappings;
-    body.mapped_bytes += entry.size.value;
-  } else {
-    ++body.unrecorded;
-  }
+  ++body.mappings;
+  body.mapped_bytes += entry.size.value;
   place.publish(body);
-  return noted(record);
+  return record;
 }
 
 void SharedLedger::vaddr_changed(Record /*container*/, Record mapping,
                                  std::optional<ClientAddr> vaddr) {
-  if (mapping == 0)
-    return;
   mappings_.at(mapping).amend([&](layout::Mapping &body) {
     body.flags &= ~layout::Mapping::without_vaddr;
     if (vaddr)
@@ -272,19 +257,12 @@ void SharedLedger::vaddr_changed(Record /*container*/, Record mapping,
 }
 
 void SharedLedger::unmapped(Record container, Record mapping) {
-  if (container == 0)
-    return;
   containers_.at(container).amend([&](layout::Container &body) {
     ++body.unmaps;
-    if (mapping != 0) {
-      --body.mappings;
-      body.mapped_bytes -= mappings_.at(mapping).held().size;
-    } else {
-      --body.unrecorded;
-    }
+    --body.mappings;
+    body.mapped_bytes -= mappings_.at(mapping).held().size;
   });
-  if (mapping != 0)
-    mappings_.remove(mapping);
+  mappings_.remove(mapping);
 }
 
 } // namespace vfio_shim::observe

@@ -1,38 +1,36 @@
 /// @file
-/// The ledger in shared memory.
+/// The ledger in a file that others map.
 #pragma once
 
+#include "observe/ledger_directory.hpp"
 #include "observe/record_array.hpp"
 #include "observe/statistics.hpp"
 
 #include "vfio_shim/ledger.hpp"
 #include "vfio_shim/result.hpp"
 
-#include <atomic>
+#include <boost/interprocess/file_mapping.hpp>
 #include <boost/interprocess/mapped_region.hpp>
-#include <boost/interprocess/shared_memory_object.hpp>
 #include <cstdint>
+#include <filesystem>
 #include <memory>
-#include <string>
 #include <string_view>
-
-#include <sys/types.h>
 
 namespace vfio_shim::observe {
 
 /// How many records of each kind there is room for. Memory is taken only as records are used.
 struct LedgerCapacity {
-  std::uint32_t containers = 4096;
-  std::uint32_t groups = 4096;
-  std::uint32_t devices = 8192;
+  std::uint32_t containers = 8192;
+  std::uint32_t groups = 16384;
+  std::uint32_t devices = 16384;
   std::uint32_t mappings = 4U << 20U; ///< 64 containers at type1's limit of mappings each.
 };
 
-/// Keeps the record of everything in shared memory, where LedgerReader finds it without asking.
+/// Keeps the record of everything in a file in memory, where LedgerReader finds it without asking.
 ///
-/// The region is named after the prefix and goes with this object. Thread-safe within the rules of
+/// The file is named after the prefix and goes with this object. Thread-safe within the rules of
 /// Ledger: what concerns one container, one group or one device comes from one thread at a time.
-/// When it is full, what finds no room is not recorded, which is logged once and counted.
+/// What finds no room is refused, and counted.
 ///
 /// The daemon must not mlockall(MCL_FUTURE): it would fetch all the memory that there is room for.
 class SharedLedger final : public Ledger {
@@ -42,20 +40,23 @@ public:
   /// The caller holds whatever keeps two daemons off one prefix, from before this call until after
   /// the ledger's end.
   /// @param prefix The nodes' directory below /dev.
-  /// @param mode Who may read it.
-  /// @return EBUSY: its daemon lives. EINVAL: not a prefix. ENOSPC: no shared memory left.
+  /// @param directory Where the file is to be; made if it is not there.
+  /// @return EBUSY: its daemon lives. EINVAL: not a prefix. ENOSPC: no memory left for files.
+  ///         EPERM: others may write to the directory.
   static Result<std::unique_ptr<SharedLedger>>
-  create(std::string_view prefix, LedgerCapacity capacity = {}, mode_t mode = 0600);
+  create(std::string_view prefix, LedgerCapacity capacity = {},
+         const std::filesystem::path &directory = ledger_directory);
 
   /// Removes what a dead daemon has left. Does nothing if there is nothing or the daemon lives.
-  static void remove_left_behind(std::string_view prefix);
+  static void remove_left_behind(std::string_view prefix,
+                                 const std::filesystem::path &directory = ledger_directory);
 
   SharedLedger(const SharedLedger &) = delete;
   SharedLedger &operator=(const SharedLedger &) = delete;
   /// As remove().
   ~SharedLedger() override;
 
-  /// Takes the region's name away. Whoever still writes to it does so unseen.
+  /// Removes the file. Whoever still writes to it does so unseen.
   void remove();
 
   /// Counts of calls, in the same region.
@@ -80,18 +81,16 @@ public:
   void unmapped(Record container, Record mapping) override;
 
 private:
-  SharedLedger(std::string name, boost::interprocess::shared_memory_object memory,
+  SharedLedger(std::filesystem::path path, boost::interprocess::file_mapping file,
                boost::interprocess::mapped_region region);
 
   layout::Header &header() const { return *static_cast<layout::Header *>(region_.get_address()); }
   std::uint64_t new_id() { return header().last_id.fetch_add(1, std::memory_order_relaxed) + 1; }
   void note_change() { header().changes.fetch_add(1, std::memory_order_release); }
-  Record noted(Record record);
 
-  std::string name_;
-  boost::interprocess::shared_memory_object memory_;
+  std::filesystem::path path_;
+  boost::interprocess::file_mapping file_;
   boost::interprocess::mapped_region region_;
-  std::atomic_flag said_full_ = ATOMIC_FLAG_INIT;
   RecordArray<layout::Container> containers_;
   RecordArray<layout::Group> groups_;
   RecordArray<layout::Device> devices_;

@@ -25,6 +25,7 @@ public:
 
   std::map<Record, ContainerRecord> containers;
   std::map<Record, GroupRecord> groups;
+  bool full = false; ///< There is no room for anything new.
 
   std::size_t mappings() const {
     std::size_t count = 0;
@@ -41,6 +42,8 @@ public:
 
   Record container_opened(Pid client) override {
     EXPECT_EQ(client, Pid{::getpid()});
+    if (full)
+      return 0;
     containers[++last_];
     return last_;
   }
@@ -56,6 +59,8 @@ public:
   }
 
   Record group_opened(GroupId group, Pid /*client*/) override {
+    if (full)
+      return 0;
     groups[++last_].id = group;
     return last_;
   }
@@ -72,6 +77,8 @@ public:
 
   Record device_opened(Record group, std::string_view name) override {
     EXPECT_TRUE(groups.contains(group));
+    if (full)
+      return 0;
     groups[group].devices.emplace(++last_, name);
     return last_;
   }
@@ -84,6 +91,8 @@ public:
 
   Record mapped(Record container, const MappingEntry &entry) override {
     EXPECT_TRUE(containers.contains(container));
+    if (full)
+      return 0;
     containers[container].mappings.emplace(++last_, entry);
     return last_;
   }
@@ -193,6 +202,46 @@ TEST_F(Bookkeeping, KnowsNothingOfWhatFailed) {
   machine.fail_next("unmap", EIO);
   ASSERT_EQ(container.unmap_all(), fails(EIO));
   EXPECT_EQ(books.mappings(), 1U);
+}
+
+// --- full books
+
+TEST_F(Bookkeeping, WithoutRoomNothingIsOpened) {
+  books.full = true;
+  EXPECT_EQ(answer_of(Container::open({.make_backend = machine.factory(), .ledger = &books},
+                                      Pid{::getpid()})),
+            fails(ENOMEM));
+  EXPECT_EQ(answer_of(Group::open(first_group, program.roots(), &books, Pid{::getpid()})),
+            fails(ENOMEM));
+  books.full = false;
+  EXPECT_TRUE(
+      Container::open({.make_backend = machine.factory(), .ledger = &books}, Pid{::getpid()}));
+  EXPECT_TRUE(Group::open(first_group, program.roots(), &books, Pid{::getpid()}));
+}
+
+TEST_F(Bookkeeping, WhatHasNoRoomIsNotMapped) {
+  ContainerFile container = program.open_container();
+  const GroupFile group = program.open_group_in(first_group, container);
+  ASSERT_EQ(container.map(Iova{0x3000}, some_memory, page), succeeds);
+  const auto available = container.info().available;
+  books.full = true;
+  EXPECT_EQ(container.map(Iova{0x8000}, some_memory, page), fails(ENOMEM));
+  EXPECT_EQ(machine.mapped(), (std::vector{IovaRange{Iova{0x3000}, Iova{0x3fff}}}));
+  EXPECT_EQ(container.info().available, available);
+  EXPECT_EQ(container.unmap(Iova{0x8000}, page), answers(0));
+  books.full = false;
+  EXPECT_EQ(container.map(Iova{0x8000}, some_memory, page), succeeds);
+}
+
+TEST_F(Bookkeeping, ADeviceThatHasNoRoomIsNotGiven) {
+  ContainerFile container = program.open_container();
+  GroupFile group = program.open_group_in(first_group, container);
+  books.full = true;
+  EXPECT_EQ(group.device_number(first_device), fails(ENOMEM));
+  EXPECT_FALSE(group.group().device_open());
+  books.full = false;
+  EXPECT_TRUE(group.device(first_device));
+  EXPECT_EQ(books.devices(), 1U);
 }
 
 TEST_F(Bookkeeping, EndsTheMappingsWithTheLastGroup) {

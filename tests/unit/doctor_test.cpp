@@ -49,7 +49,7 @@ protected:
     write("sys/bus/pci/drivers/vfio-pci/bind");
     write("dev/cuse");
     write("dev/iommu");
-    fs::create_directories(root() / "dev/shm");
+    fs::create_directories(root() / "run");
     set_config({"CUSE=y", "IOMMUFD=m", "VFIO_PCI=m", "VFIO_DEVICE_CDEV=y", "VFIO_PCI_DMABUF=y",
                 "INTEL_IOMMU=y", "CHECKPOINT_RESTORE=y"});
     add_device(nvme, GroupId{2}, "vfio-pci", "0x010802");
@@ -94,6 +94,7 @@ protected:
     return Machine::at({.kernel = sysfs.roots(),
                         .proc = root() / "proc",
                         .boot = root() / "boot",
+                        .run = root() / "run",
                         .sbin = root() / "sbin"});
   }
 

@@ -29,6 +29,7 @@
 #include <unistd.h>
 
 #include "support/answer.hpp"
+#include "support/ledger_place.hpp"
 
 namespace vfio_shim::observe {
 namespace {
@@ -57,22 +58,19 @@ int in_child(Body body) {
   return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
-/// A prefix that no other test uses at the same time, and no trace of it afterwards.
+/// A place that no other test uses, and no trace of it afterwards.
 class LedgerTest : public testing::Test {
 protected:
-  ~LedgerTest() override { ::shm_unlink(("/" + region()).c_str()); }
-
   void create(LedgerCapacity capacity = {}) {
-    auto created = SharedLedger::create(prefix, capacity);
+    auto created = SharedLedger::create(prefix, capacity, directory);
     ASSERT_TRUE(created) << created.error().describe();
     ledger = std::move(*created);
   }
 
-  std::string region() const { return layout::region_name(prefix); }
-  std::string path() const { return "/dev/shm/" + region(); }
+  std::string path() const { return directory / layout::file_name(prefix); }
 
   Snapshot snapshot(LedgerReader::Mappings mappings = LedgerReader::Mappings::listed) const {
-    const auto reader = LedgerReader::open(prefix);
+    const auto reader = LedgerReader::open(prefix, directory);
     if (!reader) {
       ADD_FAILURE() << reader.error().describe();
       return {};
@@ -87,7 +85,9 @@ protected:
     return static_cast<std::uint64_t>(status.st_blocks) * 512;
   }
 
-  const std::string prefix = fmt::format("unit-test/{}", ::getpid());
+  test::LedgerPlace place;
+  const std::filesystem::path &directory = place.directory();
+  const std::string prefix = "unit-test/1";
   const Pid self{::getpid()};
   std::unique_ptr<SharedLedger> ledger;
 };
@@ -109,7 +109,7 @@ TEST_F(LedgerTest, IsRootsAloneAndGoesWithItsDaemon) {
   EXPECT_EQ(status.st_mode & 07777, 0600U);
   ledger.reset();
   EXPECT_NE(::stat(path().c_str(), &status), 0);
-  EXPECT_EQ(answer_of(LedgerReader::open(prefix)), fails(ENOENT));
+  EXPECT_EQ(answer_of(LedgerReader::open(prefix, directory)), fails(ENOENT));
 }
 
 TEST_F(LedgerTest, ShowsContainersGroupsAndDevices) {
@@ -180,7 +180,6 @@ TEST_F(LedgerTest, CountsAndListsMappings) {
   EXPECT_EQ(seen.mapped_bytes, Bytes{(1ULL << 30) + 0x1000});
   EXPECT_EQ(seen.maps, 3U);
   EXPECT_EQ(seen.unmaps, 1U);
-  EXPECT_EQ(seen.unrecorded, 0U);
   ASSERT_EQ(seen.mapping_list.size(), 2U);
   EXPECT_EQ(seen.mapping_list[0].iova, Iova{0x1000});
   EXPECT_EQ(seen.mapping_list[0].vaddr, ClientAddr{0x7000});
@@ -248,17 +247,19 @@ TEST_F(LedgerTest, CutsNamesThatAreTooLong) {
 
 // --- a full ledger
 
-TEST_F(LedgerTest, WithoutRoomForMappingsStillCountsThem) {
+TEST_F(LedgerTest, WithoutRoomForMappingsRefusesThem) {
   create({.containers = 4, .groups = 4, .devices = 4, .mappings = 3});
   const auto container = ledger->container_opened(self);
   std::vector<Ledger::Record> records;
-  for (std::uint64_t index = 0; index < 5; ++index)
+  for (std::uint64_t index = 0; index < 3; ++index)
     records.push_back(ledger->mapped(container, page_at(index * page.value)));
-  EXPECT_EQ(std::ranges::count(records, 0U), 2);
+  EXPECT_EQ(std::ranges::count(records, 0U), 0);
+  EXPECT_EQ(ledger->mapped(container, page_at(3 * page.value)), 0U);
+  EXPECT_EQ(ledger->mapped(container, page_at(4 * page.value)), 0U);
 
   auto seen = snapshot();
-  EXPECT_EQ(seen.containers.at(0).mappings, 5U);
-  EXPECT_EQ(seen.containers.at(0).unrecorded, 2U);
+  EXPECT_EQ(seen.containers.at(0).mappings, 3U);
+  EXPECT_EQ(seen.containers.at(0).maps, 3U);
   EXPECT_EQ(seen.containers.at(0).mapped_bytes, Bytes{3 * page.value});
   EXPECT_EQ(seen.containers.at(0).mapping_list.size(), 3U);
   EXPECT_EQ(seen.refused, 2U);
@@ -267,57 +268,54 @@ TEST_F(LedgerTest, WithoutRoomForMappingsStillCountsThem) {
     ledger->unmapped(container, record);
   seen = snapshot();
   EXPECT_EQ(seen.containers.at(0).mappings, 0U);
-  EXPECT_EQ(seen.containers.at(0).unrecorded, 0U);
   EXPECT_EQ(seen.containers.at(0).mapped_bytes, Bytes{0});
   EXPECT_NE(ledger->mapped(container, page_at(0)), 0U);
 }
 
-TEST_F(LedgerTest, WithoutRoomForContainersRecordsNothingOfThem) {
+TEST_F(LedgerTest, WithoutRoomRefusesContainersGroupsAndDevices) {
   create({.containers = 1, .groups = 1, .devices = 1, .mappings = 10});
   const auto container = ledger->container_opened(self);
-  const auto unrecorded = ledger->container_opened(self);
-  EXPECT_EQ(unrecorded, 0U);
-  ledger->iommu_set(unrecorded, VFIO_TYPE1_IOMMU);
-  EXPECT_EQ(ledger->mapped(unrecorded, page_at(0)), 0U);
-  ledger->unmapped(unrecorded, 0);
   const auto group = ledger->group_opened(GroupId{1}, self);
-  const auto unrecorded_group = ledger->group_opened(GroupId{2}, self);
-  EXPECT_EQ(unrecorded_group, 0U);
-  ledger->group_moved(unrecorded_group, container);
-  ledger->group_moved(group, unrecorded);
-  EXPECT_EQ(ledger->device_opened(unrecorded_group, "0000:00:02.0"), 0U);
-  ledger->group_gone(unrecorded_group);
-  ledger->container_gone(unrecorded);
+  const auto device = ledger->device_opened(group, "0000:00:02.0");
+  EXPECT_EQ(ledger->container_opened(self), 0U);
+  EXPECT_EQ(ledger->group_opened(GroupId{2}, self), 0U);
+  EXPECT_EQ(ledger->device_opened(group, "0000:00:03.0"), 0U);
+  EXPECT_EQ(snapshot().refused, 3U);
+  EXPECT_EQ(snapshot().containers.size(), 1U);
 
-  const auto seen = snapshot();
-  EXPECT_EQ(seen.containers.size(), 1U);
-  EXPECT_EQ(seen.groups_without_container.size(), 1U);
-  EXPECT_EQ(seen.refused, 2U);
+  ledger->device_gone(device);
+  ledger->group_gone(group);
+  ledger->container_gone(container);
+  EXPECT_NE(ledger->container_opened(self), 0U);
+  EXPECT_NE(ledger->group_opened(GroupId{2}, self), 0U);
 }
 
-TEST_F(LedgerTest, SurvivesAFullSharedMemory) {
+TEST_F(LedgerTest, LeavesSomeOfAFileSystemToOthers) {
   const int status = in_child([&] {
     if (::unshare(CLONE_NEWNS) != 0 || ::mount("", "/", "", MS_REC | MS_PRIVATE, nullptr) != 0 ||
-        ::mount("tmpfs", "/dev/shm", "tmpfs", 0, "size=512k") != 0)
+        ::mount("tmpfs", directory.c_str(), "tmpfs", 0, "size=1m,mode=755") != 0)
       return 77;
-    auto created = SharedLedger::create(prefix);
+    auto created = SharedLedger::create(prefix, {}, directory);
     if (!created)
       return 1;
     const auto container = (*created)->container_opened(self);
-    std::uint64_t recorded = 0;
     std::vector<Ledger::Record> records;
-    for (std::uint64_t index = 0; index < 100'000; ++index) {
-      records.push_back((*created)->mapped(container, page_at(index * page.value)));
-      recorded += records.back() != 0 ? 1 : 0;
-    }
-    const auto reader = LedgerReader::open(prefix);
-    if (!reader || reader->snapshot().containers.at(0).mappings != 100'000)
+    for (std::uint64_t index = 0; index < 100'000; ++index)
+      if (const auto record = (*created)->mapped(container, page_at(index * page.value)))
+        records.push_back(record);
+    const auto reader = LedgerReader::open(prefix, directory);
+    if (!reader || reader->snapshot().containers.at(0).mappings != records.size())
       return 2;
-    if (recorded == 0 || recorded > 512 * 1024 / 48)
+    if (records.empty() || records.size() > 1024 * 1024 / 48)
       return 3;
+    std::ofstream(directory / "other") << std::string(64 << 10, 'x');
+    if (std::filesystem::file_size(directory / "other") != 64 << 10)
+      return 4;
     for (const auto record : records)
       (*created)->unmapped(container, record);
-    return reader->snapshot().containers.at(0).mappings == 0 ? 0 : 4;
+    if (reader->snapshot().containers.at(0).mappings != 0)
+      return 5;
+    return (*created)->mapped(container, page_at(0)) != 0 ? 0 : 6;
   });
   if (status == 77)
     GTEST_SKIP() << "may not mount";
@@ -363,12 +361,12 @@ TEST_F(LedgerTest, DoesNotGrowWithUse) {
 
 TEST_F(LedgerTest, OfALivingDaemonIsNotTakenOver) {
   create();
-  EXPECT_EQ(answer_of(SharedLedger::create(prefix)), fails(EBUSY));
+  EXPECT_EQ(answer_of(SharedLedger::create(prefix, {}, directory)), fails(EBUSY));
 }
 
 TEST_F(LedgerTest, OfADeadDaemonCanBeReadAndReplaced) {
   ASSERT_EQ(in_child([&] {
-              auto left = SharedLedger::create(prefix);
+              auto left = SharedLedger::create(prefix, {}, directory);
               if (!left)
                 return 1;
               const auto container = (*left)->container_opened(Pid{::getpid()});
@@ -389,17 +387,17 @@ TEST_F(LedgerTest, OfADeadDaemonCanBeReadAndReplaced) {
 
 TEST_F(LedgerTest, IsClearedAwayOnlyIfItsDaemonIsDead) {
   create();
-  SharedLedger::remove_left_behind(prefix);
+  SharedLedger::remove_left_behind(prefix, directory);
   EXPECT_TRUE(snapshot().daemon.alive);
   ledger.reset();
   ASSERT_EQ(in_child([&] {
-              auto left = SharedLedger::create(prefix);
+              auto left = SharedLedger::create(prefix, {}, directory);
               return left && left->release() != nullptr ? 0 : 1;
             }),
             0);
-  SharedLedger::remove_left_behind(prefix);
-  EXPECT_EQ(answer_of(LedgerReader::open(prefix)), fails(ENOENT));
-  SharedLedger::remove_left_behind(prefix);
+  SharedLedger::remove_left_behind(prefix, directory);
+  EXPECT_EQ(answer_of(LedgerReader::open(prefix, directory)), fails(ENOENT));
+  SharedLedger::remove_left_behind(prefix, directory);
 }
 
 TEST_F(LedgerTest, IsNotTakenAwayByAForkedChild) {
@@ -415,7 +413,7 @@ TEST_F(LedgerTest, IsNotTakenAwayByAForkedChild) {
 TEST_F(LedgerTest, StaysReadableAfterItsDaemonWent) {
   create();
   ledger->container_opened(self);
-  const auto reader = LedgerReader::open(prefix);
+  const auto reader = LedgerReader::open(prefix, directory);
   ASSERT_TRUE(reader);
   ledger.reset();
   EXPECT_EQ(reader->snapshot().containers.size(), 1U);
@@ -438,9 +436,10 @@ TEST_F(LedgerTest, TellsAZombieAndAnotherProcessFromItsDaemon) {
 
 TEST_F(LedgerTest, RefusesWhatIsNoPrefix) {
   for (const std::string bad : {"", "/dev/vfio", "a!b"})
-    EXPECT_EQ(answer_of(SharedLedger::create(bad)), fails(EINVAL)) << bad;
-  EXPECT_EQ(answer_of(SharedLedger::create(std::string(layout::longest_prefix + 1, 'x'))),
-            fails(EINVAL));
+    EXPECT_EQ(answer_of(SharedLedger::create(bad, {}, directory)), fails(EINVAL)) << bad;
+  EXPECT_EQ(
+      answer_of(SharedLedger::create(std::string(layout::longest_prefix + 1, 'x'), {}, directory)),
+      fails(EINVAL));
 }
 
 // --- regions that are not what they should be
@@ -466,19 +465,19 @@ protected:
 TEST_F(StrangeRegionTest, OfAnotherVersionIsRefused) {
   create();
   change_header([](layout::Header &header) { header.version = layout::version + 1; });
-  EXPECT_EQ(answer_of(LedgerReader::open(prefix)), fails(EPROTO));
+  EXPECT_EQ(answer_of(LedgerReader::open(prefix, directory)), fails(EPROTO));
 }
 
 TEST_F(StrangeRegionTest, OfADaemonThatIsStartingAsksForPatience) {
   create();
   change_header([](layout::Header &header) { header.magic = 0; });
-  EXPECT_EQ(answer_of(LedgerReader::open(prefix)), fails(EAGAIN));
+  EXPECT_EQ(answer_of(LedgerReader::open(prefix, directory)), fails(EAGAIN));
 }
 
 TEST_F(StrangeRegionTest, ThatPointsOutsideItselfIsRefused) {
   create();
   change_header([](layout::Header &header) { header.devices.offset = 1ULL << 60; });
-  EXPECT_EQ(answer_of(LedgerReader::open(prefix)), fails(EPROTO));
+  EXPECT_EQ(answer_of(LedgerReader::open(prefix, directory)), fails(EPROTO));
 }
 
 TEST_F(StrangeRegionTest, ThatClaimsMoreThanItsCapacityIsReadToItsEnd) {
@@ -489,11 +488,11 @@ TEST_F(StrangeRegionTest, ThatClaimsMoreThanItsCapacityIsReadToItsEnd) {
 
 TEST_F(StrangeRegionTest, ThatIsCutShortIsRefused) {
   ::close(open_region(O_CREAT));
-  EXPECT_EQ(answer_of(LedgerReader::open(prefix)), fails(EAGAIN));
+  EXPECT_EQ(answer_of(LedgerReader::open(prefix, directory)), fails(EAGAIN));
   ASSERT_EQ(::truncate(path().c_str(), 8), 0);
-  EXPECT_EQ(answer_of(LedgerReader::open(prefix)), fails(EPROTO));
+  EXPECT_EQ(answer_of(LedgerReader::open(prefix, directory)), fails(EPROTO));
   ASSERT_EQ(::truncate(path().c_str(), sizeof(layout::Header)), 0);
-  EXPECT_EQ(answer_of(LedgerReader::open(prefix)), fails(EAGAIN));
+  EXPECT_EQ(answer_of(LedgerReader::open(prefix, directory)), fails(EAGAIN));
   create();
   EXPECT_TRUE(snapshot().daemon.alive);
 }
@@ -503,10 +502,27 @@ TEST_F(StrangeRegionTest, MadeByAStrangerIsRefusedAndReplaced) {
   if (::geteuid() != 0)
     GTEST_SKIP() << "only root can give files away";
   ASSERT_EQ(::chown(path().c_str(), 12345, 12345), 0);
-  EXPECT_EQ(answer_of(LedgerReader::open(prefix)), fails(EPERM));
-  auto again = SharedLedger::create(prefix);
+  EXPECT_EQ(answer_of(LedgerReader::open(prefix, directory)), fails(EPERM));
+  auto again = SharedLedger::create(prefix, {}, directory);
   ASSERT_TRUE(again);
-  EXPECT_TRUE(LedgerReader::open(prefix));
+  EXPECT_TRUE(LedgerReader::open(prefix, directory));
+}
+
+TEST_F(StrangeRegionTest, InADirectoryThatOthersWriteToIsNotMade) {
+  ASSERT_EQ(::chmod(directory.c_str(), 01777), 0);
+  EXPECT_EQ(answer_of(SharedLedger::create(prefix, {}, directory)), fails(EPERM));
+  ASSERT_EQ(::chmod(directory.c_str(), 0755), 0);
+  EXPECT_TRUE(SharedLedger::create(prefix, {}, directory));
+  if (::geteuid() != 0)
+    GTEST_SKIP() << "only root can give directories away";
+  ASSERT_EQ(::chown(directory.c_str(), 12345, 12345), 0);
+  EXPECT_EQ(answer_of(SharedLedger::create(prefix, {}, directory)), fails(EPERM));
+}
+
+TEST_F(StrangeRegionTest, ThatIsNoFileIsRefused) {
+  ASSERT_EQ(::mkdir(path().c_str(), 0755), 0);
+  EXPECT_FALSE(LedgerReader::open(prefix, directory));
+  EXPECT_FALSE(SharedLedger::create(prefix, {}, directory));
 }
 
 TEST_F(StrangeRegionTest, WithAHalfWrittenRecordShowsTheOthers) {
@@ -530,16 +546,26 @@ TEST_F(StrangeRegionTest, WithAHalfWrittenRecordShowsTheOthers) {
 
 // --- names
 
-TEST(LedgerNameTest, LeadsFromPrefixToRegionAndBack) {
-  EXPECT_EQ(layout::region_name("vfio"), "vfio-shim.vfio");
-  EXPECT_EQ(layout::region_name("a/b"), "vfio-shim.a!b");
-  EXPECT_EQ(layout::prefix_of("vfio-shim.a!b"), "a/b");
-  EXPECT_EQ(layout::prefix_of("sem.something"), "");
+TEST(LedgerNameTest, LeadsFromPrefixToFileAndBack) {
+  EXPECT_EQ(layout::file_name("vfio"), "vfio.ledger");
+  EXPECT_EQ(layout::file_name("a/b"), "a!b.ledger");
+  EXPECT_EQ(layout::prefix_of("a!b.ledger"), "a/b");
+  EXPECT_EQ(layout::prefix_of("vfio.lock"), "");
+}
+
+TEST_F(LedgerTest, MakesItsDirectoryWhateverTheUmask) {
+  const mode_t before = ::umask(0077);
+  auto made = SharedLedger::create(prefix, {}, directory / "vfio-shim");
+  ::umask(before);
+  ASSERT_TRUE(made) << made.error().describe();
+  struct stat status {};
+  ASSERT_EQ(::stat((directory / "vfio-shim").c_str(), &status), 0);
+  EXPECT_EQ(status.st_mode & 07777, 0755U);
 }
 
 TEST_F(LedgerTest, IsFoundByItsPrefix) {
   create();
-  const auto found = LedgerReader::prefixes();
+  const auto found = LedgerReader::prefixes(directory);
   EXPECT_EQ(std::ranges::count(found, prefix), 1);
   EXPECT_TRUE(LedgerReader::prefixes("/nonexistent").empty());
 }
@@ -627,7 +653,7 @@ TEST_F(LedgerTest, ShowsOnlyWholeRecordsWhileWorkersWrite) {
   for (std::uint32_t number = 0; number < worker_count; ++number)
     threads.emplace_back([&, number] { Worker(*ledger, number).run(stop); });
 
-  const auto reader = LedgerReader::open(prefix);
+  const auto reader = LedgerReader::open(prefix, directory);
   ASSERT_TRUE(reader);
   const auto command = identify(self).command;
   std::uint64_t mappings_seen = 0;

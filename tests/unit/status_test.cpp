@@ -18,10 +18,11 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <linux/vfio.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include "support/ledger_place.hpp"
 
 namespace vfio_shim::cli {
 namespace {
@@ -49,7 +50,6 @@ DaemonStatus busy_daemon() {
        .iommu_type = VFIO_TYPE1v2_IOMMU,
        .mappings = 12,
        .mapped_bytes = Bytes{(256ULL << 20) + (512 << 10)},
-       .unrecorded = 0,
        .maps = 14,
        .unmaps = 2,
        .groups =
@@ -68,7 +68,6 @@ DaemonStatus busy_daemon() {
        .iommu_type = 0,
        .mappings = 0,
        .mapped_bytes = Bytes{0},
-       .unrecorded = 0,
        .maps = 0,
        .unmaps = 0,
        .groups = {},
@@ -163,13 +162,11 @@ TEST(StatusTextTest, SaysThatTheDaemonIsDead) {
   EXPECT_LINE(text, "qemu-system-x86[1234]");
 }
 
-TEST(StatusTextTest, OwnsUpToWhatItDoesNotKnow) {
+TEST(StatusTextTest, TellsOfWhatWasRefused) {
   auto daemon = busy_daemon();
   daemon.snapshot.refused = 3;
-  daemon.snapshot.containers[0].unrecorded = 1;
   const auto text = status_text(daemon, noon);
   EXPECT_LINE(text, "no room 3 times");
-  EXPECT_LINE(text, "1 mapping not recorded");
 }
 
 TEST(StatusTextTest, IsSafeForTheTerminalWhateverClientsCallThemselves) {
@@ -249,12 +246,12 @@ TEST(NodesTest, AreThoseThatAreThere) {
 
 class StatusCommandTest : public testing::Test {
 protected:
-  ~StatusCommandTest() override { ::shm_unlink(("/" + region()).c_str()); }
-
-  std::string region() const { return observe::layout::region_name(options.prefix); }
+  std::filesystem::path path() const {
+    return place.directory() / observe::layout::file_name(options.prefix);
+  }
 
   void create() {
-    auto created = SharedLedger::create(options.prefix);
+    auto created = SharedLedger::create(options.prefix, {}, options.ledgers);
     ASSERT_TRUE(created) << created.error().describe();
     ledger = std::move(*created);
   }
@@ -266,10 +263,12 @@ protected:
   }
   json printed() const { return json::parse(out.str()); }
 
-  StatusOptions options{.prefix = fmt::format("status-test/{}", ::getpid()),
+  test::LedgerPlace place;
+  StatusOptions options{.prefix = "status-test/1",
                         .json = false,
                         .mappings = false,
-                        .roots = {}};
+                        .roots = {},
+                        .ledgers = place.directory()};
   std::unique_ptr<SharedLedger> ledger;
   std::ostringstream out;
   std::ostringstream err;
@@ -322,7 +321,7 @@ TEST_F(StatusCommandTest, FindsDaemonsByItself) {
 TEST_F(StatusCommandTest, TellsOfADeadDaemonAndFails) {
   const pid_t child = ::fork();
   if (child == 0) {
-    auto left = SharedLedger::create(options.prefix);
+    auto left = SharedLedger::create(options.prefix, {}, options.ledgers);
     if (left)
       (void)left->release(); // Killed: no destructor runs.
     ::_exit(0);
@@ -344,7 +343,7 @@ TEST_F(StatusCommandTest, PrintsNamesThatAreNoUtf8) {
 }
 
 TEST_F(StatusCommandTest, SaysWhyALedgerCannotBeRead) {
-  std::ofstream("/dev/shm/" + region()) << "nonsense";
+  std::ofstream(path()) << "nonsense";
   EXPECT_EQ(run(), 1);
   EXPECT_LINE(err.str(), options.prefix, "EPROTO");
   options.json = true;

@@ -24,6 +24,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "support/ledger_place.hpp"
+
 namespace vfio_shim::cli {
 namespace {
 
@@ -201,7 +203,7 @@ TEST(HumanLatencyTest, HasThreeDigits) {
 class LiveTest : public testing::Test {
 protected:
   void SetUp() override {
-    auto created = observe::SharedLedger::create(prefix);
+    auto created = observe::SharedLedger::create(prefix, {}, place.directory());
     ASSERT_TRUE(created) << created.error().describe();
     ledger = std::move(*created);
     container = ledger->container_opened(Pid{::getpid()});
@@ -214,14 +216,15 @@ protected:
   void serve(const trace::Record &record) { ledger->statistics().add(record); }
 
   Look look() const {
-    const auto reader = observe::LedgerReader::open(prefix);
+    const auto reader = observe::LedgerReader::open(prefix, place.directory());
     EXPECT_TRUE(reader);
     return {.at = std::chrono::steady_clock::now(),
             .snapshot = reader->snapshot(),
             .kinds = reader->statistics()};
   }
 
-  const std::string prefix = fmt::format("unit-test-live/{}", ::getpid());
+  test::LedgerPlace place;
+  const std::string prefix = "unit-test-live";
   std::unique_ptr<observe::SharedLedger> ledger;
   Ledger::Record container = 0;
 };
@@ -255,7 +258,7 @@ TEST_F(LiveTest, TopShowsWhatIsNewSinceTheLastLook) {
 TEST_F(LiveTest, MetricsAreInPrometheusFormat) {
   serve(some_calls().records[1]);
   serve(some_calls().records[3]);
-  const auto reader = observe::LedgerReader::open(prefix);
+  const auto reader = observe::LedgerReader::open(prefix, place.directory());
   ASSERT_TRUE(reader);
   const std::string text = metrics_text(*reader);
   EXPECT_SAYS(text, "# TYPE vfio_shim_calls_total counter\n");

@@ -18,6 +18,7 @@ struct MachineRoots {
   topology::Roots kernel;
   std::filesystem::path proc = "/proc";
   std::filesystem::path boot = "/boot";
+  std::filesystem::path run = "/run";
   std::filesystem::path sbin = "/usr/sbin";
 };
 

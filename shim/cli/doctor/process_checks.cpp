@@ -112,21 +112,21 @@ Finding check_filtered_clients(const Machine &machine) {
 }
 
 Finding check_ledger(const Machine &machine) {
-  const std::string subject = "/dev/shm";
+  const std::string subject = "/run";
   constexpr std::uint64_t enough = std::uint64_t{16} << 20U;
-  const fs::path directory = machine.roots.kernel.dev / "shm";
   struct statvfs status {};
-  if (::statvfs(directory.c_str(), &status) != 0)
+  if (::statvfs(machine.roots.run.c_str(), &status) != 0)
     return missing(subject, "is not there: the ledger needs it",
-                   "mkdir -p -m 1777 /dev/shm && mount -t tmpfs tmpfs /dev/shm");
-  if (::access(directory.c_str(), W_OK) != 0 || (status.f_flag & ST_RDONLY) != 0)
+                   "mkdir -p -m 755 /run && mount -t tmpfs -o mode=755 tmpfs /run");
+  if (::access(machine.roots.run.c_str(), W_OK) != 0 || (status.f_flag & ST_RDONLY) != 0)
     return missing(subject, "cannot be written to: the ledger needs it",
-                   "mount -o remount,rw /dev/shm");
+                   "mount -o remount,rw /run");
   const std::uint64_t free = std::uint64_t{status.f_bavail} * status.f_frsize;
   if (free < enough)
     return note(subject,
-                fmt::format("only {} KiB free: the ledger may not hold everything", free >> 10U),
-                "mount -o remount,size=256m /dev/shm");
+                fmt::format("only {} KiB free: where the ledger finds no room, clients get ENOMEM",
+                            free >> 10U),
+                "mount -o remount,size=256m /run");
   return ok(subject, "can be written to");
 }
 
