@@ -46,6 +46,7 @@ Result<std::shared_ptr<Membership>> Container::join(const topology::Group &group
   // One of that number which is still here was unplugged: the kernel has each number once.
   if (const auto unplugged = groups_.find(group.id); unplugged != groups_.end())
     let_go(*std::shared_ptr(unplugged->second));
+  VFIO_SHIM_TRY(may_grow());
   VFIO_SHIM_TRY(make_backend_if_none());
   auto joined = backend_->claim(group);
   if (joined && iommu_) {
@@ -168,6 +169,7 @@ Result<Fd> Container::open_device(GroupId group, const topology::Device &device)
   const Turn turn(*this);
   if (!iommu_)
     return fail(EINVAL, "no VFIO_SET_IOMMU yet");
+  VFIO_SHIM_TRY(may_grow());
   return backend_->open_device(group, device);
 }
 
@@ -187,6 +189,10 @@ std::optional<std::vector<std::string>> Container::try_open_devices(GroupId grou
   if (!turn.has_come())
     return std::nullopt;
   return backend_ ? backend_->open_devices(group) : std::vector<std::string>{};
+}
+
+Result<void> Container::may_grow() const {
+  return options_.may_grow ? options_.may_grow() : Result<void>{};
 }
 
 Result<void> Container::make_backend_if_none() {

@@ -10,6 +10,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -35,6 +36,9 @@ struct ContainerOptions {
   std::uint32_t mapping_limit = default_mapping_limit;
   /// All that may be mapped, and all of it: a group that cannot use it as a whole is not attached.
   std::optional<IovaRange> iova_window{};
+  /// Asked before the container takes what it will keep: a group, a device. Its error is the
+  /// call's answer. None: it may always.
+  std::function<Result<void>()> may_grow{};
 };
 
 /// How far a group has come on its way out. It waits for nobody.
@@ -87,6 +91,7 @@ public:
   Container(const Container &) = delete;
   Container &operator=(const Container &) = delete;
   ~Container();
+
   /// Serves an ioctl on the container.
   /// @param argument The ioctl's third argument, as the client gave it.
   /// @return The ioctl's result. EINVAL: unknown before VFIO_SET_IOMMU. ENOTTY: unknown after it.
@@ -97,8 +102,8 @@ public:
   static std::string_view call_name(unsigned int command);
 
   /// Takes the group in: claims its DMA and, once an IOMMU is set, attaches it.
-  /// @return EPERM: the group is not viable. EINVAL: reserved regions collide with mappings or with
-  ///         ContainerOptions::iova_window. EBUSY: a mapping's vaddr is invalid
+  /// @return EPERM: the group is not viable. What ContainerOptions::may_grow says. EINVAL: reserved
+  ///         regions collide with mappings or with ContainerOptions::iova_window. EBUSY: a mapping's vaddr is invalid
   ///         (VFIO_DMA_UNMAP_FLAG_VADDR).
   Result<std::shared_ptr<Membership>> join(const topology::Group &group,
                                            Ledger::Record group_record);
@@ -138,6 +143,7 @@ private:
   void follow_news(Membership &member);
   bool is_to_leave(const Membership &member);
   void let_go(Membership &member);
+  Result<void> may_grow() const;
   Result<void> make_backend_if_none();
   Result<void> may_attach() const;
   Result<void> refresh_address_space();

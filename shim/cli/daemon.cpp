@@ -133,14 +133,17 @@ Result<void> run_daemon(const DaemonOptions &options) {
   auto hotplug = HotplugMonitor::create();
   if (!hotplug)
     return pass_on(hotplug);
-  auto ledger = observe::SharedLedger::create(options.server.prefix);
+  const observe::LedgerCapacity capacity;
+  auto ledger = observe::SharedLedger::create(options.server.prefix, capacity);
   if (!ledger)
     return pass_on(ledger);
   const auto observing = Observing::start(options.observing, options.server.prefix,
                                           backend_name(options.server.backend), **ledger);
   if (!observing)
     return pass_on(observing);
-  auto server = cuse::Server::create(options.server, **ledger, (*observing)->observer());
+  auto limited = options.server;
+  limited.container_limits.total = capacity.containers;
+  auto server = cuse::Server::create(limited, **ledger, (*observing)->observer());
   if (!server)
     return fail(server.error().code,
                 server.error().code == EEXIST

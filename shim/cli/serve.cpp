@@ -107,6 +107,10 @@ void add_serve(CommandLine &line) {
       ->capture_default_str();
   command->add_option("--owner", options->owner, "User that owns the nodes (root)");
   command->add_option("--group", options->group, "User group of the nodes (root)");
+  command
+      ->add_option("--containers-per-user", options->daemon.server.container_limits.per_user,
+                   "Containers that one user other than root may have open")
+      ->capture_default_str();
   add_limit_options(*command, options->limits);
   add_backend_option(*command, options->backend);
   command->add_flag("--wait-for-devices", options->daemon.wait_for_devices,

@@ -45,15 +45,14 @@ void Call::serve(std::string_view name, const std::function<Result<long>(Call &)
 }
 
 void Call::log(std::string_view name, const Error &error) {
-  const auto level = deserves_warning(error) ? spdlog::level::warn : spdlog::level::debug;
-  if (!spdlog::should_log(level))
-    return;
-  const auto withheld = level == spdlog::level::warn ? observer_.warnings().spend() : 0;
-  if (!withheld)
-    return;
-  spdlog::log(level, "{}: {} ({:#x}) with {:#x}: {}{}", client_.describe(),
-              name.empty() ? "ioctl" : name, command_, argument_, error.describe(),
-              *withheld == 0 ? "" : fmt::format(" ({} warnings before were too many)", *withheld));
+  const auto line = [&] {
+    return fmt::format("{}: {} ({:#x}) with {:#x}: {}", client_.describe(),
+                       name.empty() ? "ioctl" : name, command_, argument_, error.describe());
+  };
+  if (deserves_warning(error))
+    observer_.warn(line);
+  else if (spdlog::should_log(spdlog::level::debug))
+    spdlog::debug("{}", line());
 }
 
 void Call::reply(std::string_view name, const Result<long> &result) {

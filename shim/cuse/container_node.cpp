@@ -1,6 +1,8 @@
 #include "cuse/container_node.hpp"
 
 #include "client/calling_thread.hpp"
+#include "client/descriptor_reserve.hpp"
+#include "cuse/refuse_open.hpp"
 #include "observe/observed_call.hpp"
 
 #include "vfio_shim/call_witness.hpp"
@@ -20,20 +22,22 @@ constexpr unsigned int identify_command = _IO('S', 0xf0);
 
 Result<std::shared_ptr<ContainerNode>>
 ContainerNode::create(WorkerPool &pool, const std::string &name, const NodePermissions &permissions,
-                      client::AbandonedDescriptors &abandoned, ContainerOptions options,
-                      std::shared_ptr<DeviceMemory> device_memory, observe::Observer &observer) {
-  std::shared_ptr<ContainerNode> node(new ContainerNode(pool, name, abandoned, std::move(options),
-                                                        std::move(device_memory), observer));
+                      client::AbandonedDescriptors &abandoned, ContainerLimits limits,
+                      ContainerOptions options, std::shared_ptr<DeviceMemory> device_memory,
+                      observe::Observer &observer) {
+  std::shared_ptr<ContainerNode> node(new ContainerNode(
+      pool, name, abandoned, limits, std::move(options), std::move(device_memory), observer));
   VFIO_SHIM_TRY(node->appear(permissions));
   return node;
 }
 
 ContainerNode::ContainerNode(WorkerPool &pool, const std::string &name,
-                             client::AbandonedDescriptors &abandoned, ContainerOptions options,
-                             std::shared_ptr<DeviceMemory> device_memory,
+                             client::AbandonedDescriptors &abandoned, ContainerLimits limits,
+                             ContainerOptions options, std::shared_ptr<DeviceMemory> device_memory,
                              observe::Observer &observer)
     : Node(pool, name),
       abandoned_(abandoned),
+      limits_(limits),
       options_(std::move(options)),
       device_memory_(std::move(device_memory)),
       observer_(observer) {}
@@ -44,12 +48,34 @@ void ContainerNode::open(fuse_req_t request, fuse_file_info &file) {
   const auto known_as = observer_.opening(client);
   observe::ObservedCall observed(observer_, observe::trace::Kind::open_container, known_as, thread);
   observed.begins();
-  auto opened = std::make_shared<OpenContainer>(std::make_shared<Container>(options_, client),
-                                                known_as, abandoned_);
+  auto container = make_container(fuse_req_ctx(request)->uid, client);
+  if (!container) {
+    refuse_open(request, *this, client, container.error(), observer_);
+    observed.answered(-1, container.error().code);
+    return;
+  }
+  auto opened = std::make_shared<OpenContainer>(std::move(*container), known_as, abandoned_);
   ++open_files_;
   if (!OpenContainer::give(std::move(opened), request, file))
     --open_files_;
   observed.answered(0, 0);
+}
+
+Result<std::shared_ptr<Container>> ContainerNode::make_container(uid_t user, Pid client) {
+  /// A container lives on with its groups when its file is closed, and counts as long as it lives.
+  struct Counted {
+    OpenLimits::Place place;
+    std::shared_ptr<Container> container; ///< Gone before the place is given back.
+  };
+  VFIO_SHIM_TRY(client::room_for_lasting_descriptors());
+  auto place = limits_.take(user);
+  if (!place)
+    return pass_on(place);
+  auto container = Container::open(options_, client);
+  if (!container)
+    return pass_on(container);
+  auto counted = std::make_shared<Counted>(std::move(*place), std::move(*container));
+  return std::shared_ptr<Container>(counted, counted->container.get());
 }
 
 void ContainerNode::release(fuse_req_t request, fuse_file_info &file) {

@@ -5,6 +5,7 @@
 #include "backend/device_memory.hpp"
 #include "cuse/node.hpp"
 #include "cuse/open_file.hpp"
+#include "cuse/open_limits.hpp"
 #include "observe/observer.hpp"
 
 #include "vfio_shim/container.hpp"
@@ -23,7 +24,7 @@ public:
   /// @param abandoned What stays in clients when their containers are closed; outlives the node.
   static Result<std::shared_ptr<ContainerNode>>
   create(WorkerPool &pool, const std::string &name, const NodePermissions &permissions,
-         client::AbandonedDescriptors &abandoned, ContainerOptions options,
+         client::AbandonedDescriptors &abandoned, ContainerLimits limits, ContainerOptions options,
          std::shared_ptr<DeviceMemory> device_memory, observe::Observer &observer);
 
   /// The container that @p file is an open file of, or nothing.
@@ -46,12 +47,14 @@ private:
   using Handle = OpenContainer::Handle;
 
   ContainerNode(WorkerPool &pool, const std::string &name, client::AbandonedDescriptors &abandoned,
-                ContainerOptions options, std::shared_ptr<DeviceMemory> device_memory,
-                observe::Observer &observer);
+                ContainerLimits limits, ContainerOptions options,
+                std::shared_ptr<DeviceMemory> device_memory, observe::Observer &observer);
 
+  Result<std::shared_ptr<Container>> make_container(uid_t user, Pid client);
   bool answer_identify(std::uint64_t token, const Handle &opened);
 
   client::AbandonedDescriptors &abandoned_;
+  OpenLimits limits_;
   ContainerOptions options_;
   std::shared_ptr<DeviceMemory> device_memory_;
   observe::Observer &observer_;

@@ -1,6 +1,7 @@
 #include "cuse/group_node.hpp"
 
 #include "cuse/open_file.hpp"
+#include "cuse/refuse_open.hpp"
 #include "observe/observed_call.hpp"
 
 #include <chrono>
@@ -192,7 +193,8 @@ void GroupNode::answer_openings(Departure departure) {
 void GroupNode::grant(Opening &opening) {
   auto group = Group::open(id_, topology::Roots{}, ledger_, opening.client);
   if (!group) {
-    opening.refuse(group.error().code);
+    refuse_open(opening.request, *this, opening.client, group.error(), observer_);
+    opening.observed.answered(-1, group.error().code);
     return;
   }
   auto opened = std::make_shared<OpenGroup>(std::move(*group), opening.known_as, abandoned_);

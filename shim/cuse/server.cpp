@@ -1,5 +1,7 @@
 #include "cuse/server.hpp"
 
+#include "client/descriptor_reserve.hpp"
+
 #include "vfio_shim/topology.hpp"
 
 #include <algorithm>
@@ -31,10 +33,11 @@ Result<std::unique_ptr<Server>> Server::create(ServerOptions options, Ledger &le
       .make_backend = backend_factory(server->options_.backend, {}, device_memory),
       .ledger = &ledger,
       .mapping_limit = server->options_.mapping_limit,
-      .iova_window = server->options_.iova_window};
-  auto node = ContainerNode::create(*server->pool_, server->options_.prefix + "/vfio",
-                                    server->options_.container, server->abandoned_, containers,
-                                    device_memory, observer);
+      .iova_window = server->options_.iova_window,
+      .may_grow = client::room_for_lasting_descriptors};
+  auto node = ContainerNode::create(
+      *server->pool_, server->options_.prefix + "/vfio", server->options_.container,
+      server->abandoned_, server->options_.container_limits, containers, device_memory, observer);
   if (!node)
     return pass_on(node);
   server->container_ = std::move(*node);

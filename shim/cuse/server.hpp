@@ -28,6 +28,7 @@ struct ServerOptions {
   std::string prefix; ///< The nodes' directory below /dev: "vfio".
   NodePermissions container{.mode = 0666, .owner = 0, .group = 0};
   NodePermissions groups{.mode = 0600, .owner = 0, .group = 0};
+  ContainerLimits container_limits;
   std::uint32_t mapping_limit = default_mapping_limit;
   std::optional<IovaRange> iova_window;       ///< See ContainerOptions.
   BackendKind backend = BackendKind::iommufd; ///< Where the containers' mappings go.

@@ -2,6 +2,9 @@
 
 #include <algorithm>
 
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
 namespace vfio_shim::observe {
 
 std::uint64_t Observer::since_beginning(Clock::time_point when) const {
@@ -14,6 +17,16 @@ std::uint64_t Observer::since_beginning(Clock::time_point when) const {
 std::shared_ptr<ObservedFile> Observer::opening(Pid client, std::optional<GroupId> group) {
   return std::make_shared<ObservedFile>(++last_file_, group, client,
                                         usage_ != nullptr ? usage_->program_of(client) : nullptr);
+}
+
+void Observer::warn(const std::function<std::string()> &line) {
+  if (!spdlog::should_log(spdlog::level::warn))
+    return;
+  const auto withheld = warnings_.spend();
+  if (!withheld)
+    return;
+  spdlog::warn("{}{}", line(),
+               *withheld == 0 ? "" : fmt::format(" ({} warnings before were too many)", *withheld));
 }
 
 void Observer::add(const trace::Record &record, const ObservedFile &file) {

@@ -14,8 +14,10 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
+#include <string>
 
 namespace vfio_shim::observe {
 
@@ -42,8 +44,9 @@ public:
   /// Nanoseconds from when the recording began.
   std::uint64_t since_beginning(Clock::time_point when) const;
 
-  /// What may be logged of clients' failures.
-  WarningBudget &warnings() { return warnings_; }
+  /// Logs what a client has provoked, if the budget for that is not spent.
+  /// @param line Makes the line; called only if it is logged.
+  void warn(const std::function<std::string()> &line);
 
   /// A call on @p file has been answered.
   void add(const trace::Record &record, const ObservedFile &file);
