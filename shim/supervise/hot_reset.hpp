@@ -13,9 +13,9 @@
 
 namespace vfio_shim::supervise {
 
-/// What VFIO_DEVICE_GET_PCI_HOT_RESET_INFO answers.
+/// What a call answers.
 struct HotResetInfo {
-  std::vector<std::byte> bytes; ///< Go to where the argument points.
+  std::vector<std::byte> bytes; ///< Go to where the argument points; may be none.
   int error = 0;                ///< ENOSPC: there are more devices than room.
 };
 

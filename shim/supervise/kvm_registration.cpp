@@ -141,11 +141,12 @@ Result<void> set_attributes(client::BorrowedThread &thread, ClientFd kvm, kvm_de
 
 bool KvmRegistrations::serve(const Listener &listener, const TrappedCall &call) {
   const auto caller = Caller::of(listener, call);
-  const auto request = caller ? understand(call, *caller) : std::nullopt;
+  auto request = caller ? understand(call, *caller) : std::nullopt;
   if (!request)
     return false;
   const Key key{caller->pid(), call.file, request->group};
   auto files = files_for(key, request->group_file, caller->describe());
+  request->group_file.reset(); // Once the caller has its answer, what it closes must be closed.
   if (!files) {
     listener.answer(call, -files.error().code);
     return true;

@@ -41,33 +41,34 @@ Result<void> answer_with(const HotResetInfo &info, const Caller &caller, ClientA
   return {};
 }
 
-/// Does not answer what fails.
-Result<void> serve_reset(const Listener &listener, const TrappedCall &call, const Caller &caller,
-                         const Fd &device) {
+/// @return What to answer. Nothing if the call is not about a device of ours.
+std::optional<Result<HotResetInfo>> carry_out(const TrappedCall &call, const Caller &caller) {
+  // No copy may outlive this: once the caller has its answer, what it closes must be closed.
+  const auto device = caller.copy_of(call.file);
+  if (!device || !is_device(*device))
+    return std::nullopt;
   const ClientAddr argument{call.argument};
-  if (call.command == VFIO_DEVICE_PCI_HOT_RESET) {
-    VFIO_SHIM_TRY(hot_reset(caller, device, argument));
-    listener.answer(call, 0);
-    return {};
-  }
-  const auto info = get_hot_reset_info(caller, device, argument);
-  if (!info)
-    return pass_on(info);
-  return answer_with(*info, caller, argument);
+  if (call.command == VFIO_DEVICE_GET_PCI_HOT_RESET_INFO)
+    return get_hot_reset_info(caller, *device, argument);
+  const auto done = hot_reset(caller, *device, argument);
+  return done ? Result<HotResetInfo>(HotResetInfo{}) : pass_on(done);
 }
 
 /// @return Whether the call was answered. If not, it is not about a device of ours.
 bool serve_reset(const Listener &listener, const TrappedCall &call) {
   const auto caller = Caller::of(listener, call);
-  const auto device = caller ? caller->copy_of(call.file) : Result<Fd>(pass_on(caller));
-  if (!device || !is_device(*device))
+  const auto info = caller ? carry_out(call, *caller) : std::nullopt;
+  if (!info)
     return false;
-  const auto served = serve_reset(listener, call, *caller, *device);
-  if (!served) {
+  Result<void> served;
+  if (!*info)
+    served = pass_on(*info);
+  else if (!(*info)->bytes.empty())
+    served = answer_with(**info, *caller, ClientAddr{call.argument});
+  if (!served)
     spdlog::debug("{}: hot reset of descriptor {}: {}", caller->describe(), call.file.value,
                   served.error().describe());
-    listener.answer(call, -served.error().code);
-  }
+  listener.answer(call, served ? 0 : -served.error().code); // If nobody has.
   return true;
 }
 
