@@ -135,6 +135,12 @@ void HeldSupervisor::let_go() {
   held_ = 0;
 }
 
+void HeldSupervisor::kill() {
+  ::kill(process_, SIGKILL);
+  threads_.clear();
+  held_ = 0;
+}
+
 bool HeldSupervisor::finishes_within(std::chrono::milliseconds patience) {
   let_go();
   const fs::path threads = "/proc/" + std::to_string(process_) + "/task";

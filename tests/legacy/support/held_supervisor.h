@@ -28,6 +28,8 @@ public:
   /// Lets it run until one of its threads is about to seize a thread, or to write to a process's
   /// memory. Again: until the next such moment. @return Whether it came within `patience`.
   bool is_held_within(std::chrono::milliseconds patience);
+  /// Kills it.
+  void kill();
   /// Lets it go on, and waits until it has nothing more to do. @return Whether that happened.
   bool finishes_within(std::chrono::milliseconds patience);
 
