@@ -3,7 +3,6 @@
 #include "vfio_shim/command_name.hpp"
 
 #include <fstream>
-#include <iterator>
 #include <optional>
 #include <sstream>
 
@@ -21,7 +20,9 @@ struct Stat {
 /// /proc/PID/stat: "PID (COMMAND) STATE ...", where COMMAND may itself hold spaces and brackets.
 std::optional<Stat> read_stat(Pid pid, const std::filesystem::path &proc) {
   std::ifstream file(proc / std::to_string(pid.value) / "stat");
-  const std::string text{std::istreambuf_iterator<char>(file), {}};
+  std::string text;
+  // Unlike an istreambuf_iterator, it does not throw if the process has gone, or reading fails.
+  std::getline(file, text, '\0');
   const auto close = text.rfind(')');
   if (close == std::string::npos)
     return std::nullopt;

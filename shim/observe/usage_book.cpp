@@ -215,7 +215,8 @@ Result<UsageBook> UsageBook::load(const std::filesystem::path &file) {
   std::ifstream in(file);
   if (!in)
     return fail_errno(file);
-  const std::string text{std::istreambuf_iterator<char>(in), {}};
+  std::string text;
+  std::getline(in, text, '\0'); // An istreambuf_iterator would throw if reading fails.
   try {
     const json root = json::parse(text);
     if (root.at("version").get<int>() > version)

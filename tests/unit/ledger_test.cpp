@@ -29,6 +29,7 @@
 #include <unistd.h>
 
 #include "support/answer.hpp"
+#include "support/fake_sysfs.hpp"
 #include "support/ledger_place.hpp"
 
 namespace vfio_shim::observe {
@@ -432,6 +433,14 @@ TEST_F(LedgerTest, TellsAZombieAndAnotherProcessFromItsDaemon) {
   EXPECT_EQ(identify(Pid{child}).started, 0U);
   EXPECT_FALSE(still_runs(self, identify(self).started + 1));
   EXPECT_TRUE(still_runs(self, identify(self).started));
+}
+
+TEST(ProcessIdentity, IsUnknownIfItCannotBeRead) {
+  // Opening a directory succeeds and reading it fails, as with a process that goes in between.
+  const test::FakeSysfs files;
+  std::filesystem::create_directories(files.root() / "1/stat");
+  EXPECT_EQ(identify(Pid{1}, files.root()).started, 0U);
+  EXPECT_FALSE(still_runs(Pid{1}, 1, files.root()));
 }
 
 TEST_F(LedgerTest, RefusesWhatIsNoPrefix) {
