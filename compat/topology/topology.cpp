@@ -20,10 +20,19 @@ namespace {
 constexpr std::array<std::string_view, 5> drivers_without_dma = {"pci-stub", "pcieport", "vfio-pci",
                                                                  "fsl_mc_dprc", "vfio-platform"};
 
+/// Whether a file could not be read because it is not there, or is of another kind. Anything else,
+/// such as a lack of descriptors or memory, says nothing about the machine.
+bool is_not_there(const std::error_code &error) {
+  return error == std::errc::no_such_file_or_directory || error == std::errc::no_such_device ||
+         error == std::errc::not_a_directory || error == std::errc::invalid_argument;
+}
+
 /// The last component of what the link @p link points to, or "" if there is no such link.
-std::string link_target_name(const fs::path &link) {
+Result<std::string> link_target_name(const fs::path &link) {
   std::error_code error;
   const fs::path target = fs::read_symlink(link, error);
+  if (error && !is_not_there(error))
+    return fail(error.value(), link);
   return error ? std::string{} : target.filename().string();
 }
 
@@ -36,39 +45,50 @@ std::optional<GroupId> parse_group_id(std::string_view text) {
 }
 
 /// Calls @p visit with every entry of @p directory; a directory that is not there has none.
+/// @return The first error of @p visit, or of reading the directory.
 template <typename Visit>
 Result<void> for_each_entry(const fs::path &directory, Visit visit) {
   std::error_code error;
   for (fs::directory_iterator entry(directory, error), end; !error && entry != end;
        entry.increment(error))
-    visit(entry->path());
-  if (error && error != std::errc::no_such_file_or_directory)
+    VFIO_SHIM_TRY(visit(entry->path()));
+  if (error && !is_not_there(error))
     return fail(error.value(), directory);
   return {};
 }
 
-bool has_vfio_cdev(const fs::path &device) {
+Result<bool> has_vfio_cdev(const fs::path &device) {
   std::error_code error;
-  return fs::exists(device / "vfio-dev", error);
+  const bool found = fs::exists(device / "vfio-dev", error);
+  if (error && !is_not_there(error))
+    return fail(error.value(), device);
+  return found;
 }
 
 } // namespace
 
 Result<std::vector<Group>> groups(const Roots &roots) {
-  std::map<GroupId, Group> groups;
-  const auto add = [&](const fs::path &entry) {
-    const auto id = parse_group_id(link_target_name(entry / "device/iommu_group"));
-    if (!id)
-      return; // Unplugged while we looked, or a device without an IOMMU.
-    Group &group = groups[*id];
-    group.id = *id;
-    group.devices.push_back({.name = link_target_name(entry / "device"),
-                             .cdev = roots.dev / "vfio/devices" / entry.filename()});
-  };
-  VFIO_SHIM_TRY(for_each_entry(roots.sys / "class/vfio-dev", add));
+  std::map<GroupId, Group> found;
+  VFIO_SHIM_TRY(
+      for_each_entry(roots.sys / "class/vfio-dev", [&](const fs::path &entry) -> Result<void> {
+        const auto group_name = link_target_name(entry / "device/iommu_group");
+        if (!group_name)
+          return pass_on(group_name);
+        const auto name = link_target_name(entry / "device");
+        if (!name)
+          return pass_on(name);
+        const auto id = parse_group_id(*group_name);
+        if (!id)
+          return {}; // Unplugged while we looked, or a device without an IOMMU.
+        Group &group = found[*id];
+        group.id = *id;
+        group.devices.push_back(
+            {.name = *name, .cdev = roots.dev / "vfio/devices" / entry.filename()});
+        return {};
+      }));
 
   std::vector<Group> ordered;
-  for (auto &[id, group] : groups) {
+  for (auto &[id, group] : found) {
     std::ranges::sort(group.devices, {}, &Device::name);
     ordered.push_back(std::move(group));
   }
@@ -89,17 +109,22 @@ Result<Group> find(GroupId id, const Roots &roots) {
   return fail(ENODEV, fmt::format("no device of IOMMU group {} has a VFIO cdev", id.value));
 }
 
-bool viable(GroupId id, const Roots &roots) {
+Result<bool> viable(GroupId id, const Roots &roots) {
   bool all_left_alone = true;
-  (void)for_each_entry(roots.sys / "kernel/iommu_groups" / std::to_string(id.value) / "devices",
-                       [&](const fs::path &device) {
-                         const std::string driver = link_target_name(device / "driver");
-                         if (driver.empty() || has_vfio_cdev(device))
-                           return;
-                         if (std::ranges::find(drivers_without_dma, driver) ==
-                             drivers_without_dma.end())
-                           all_left_alone = false;
-                       });
+  VFIO_SHIM_TRY(for_each_entry(
+      roots.sys / "kernel/iommu_groups" / std::to_string(id.value) / "devices",
+      [&](const fs::path &device) -> Result<void> {
+        const auto driver = link_target_name(device / "driver");
+        if (!driver)
+          return pass_on(driver);
+        const auto has_cdev = has_vfio_cdev(device);
+        if (!has_cdev)
+          return pass_on(has_cdev);
+        if (!driver->empty() && !*has_cdev &&
+            std::ranges::find(drivers_without_dma, *driver) == drivers_without_dma.end())
+          all_left_alone = false;
+        return {};
+      }));
   return all_left_alone;
 }
 

@@ -43,6 +43,7 @@ Result<Group> find(GroupId id, const Roots &roots = {});
 ///
 /// The kernel's rule (drivers/iommu: dma_owner) is that a driver which leaves DMA to somebody else
 /// says so (driver_managed_dma); sysfs does not show that flag, so the known ones are listed.
-bool viable(GroupId id, const Roots &roots = {});
+/// @return The errno of reading sysfs.
+Result<bool> viable(GroupId id, const Roots &roots = {});
 
 } // namespace vfio_shim::topology

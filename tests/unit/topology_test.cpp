@@ -185,35 +185,45 @@ protected:
 };
 
 TEST_F(Viable, IsAGroupOfVfioDevicesOnly) {
-  EXPECT_TRUE(viable(group, sysfs.roots()));
+  EXPECT_TRUE(viable(group, sysfs.roots()).value());
 }
 
 TEST_F(Viable, IsAGroupWithADeviceThatHasNoDriver) {
   sysfs.add_device("0000:01:02.0", group, "");
-  EXPECT_TRUE(viable(group, sysfs.roots()));
+  EXPECT_TRUE(viable(group, sysfs.roots()).value());
 }
 
 TEST_F(Viable, IsAGroupWithAPortOrAStub) {
   sysfs.add_device("0000:00:07.0", group, "pcieport");
   sysfs.add_device("0000:01:02.0", group, "pci-stub");
-  EXPECT_TRUE(viable(group, sysfs.roots()));
+  EXPECT_TRUE(viable(group, sysfs.roots()).value());
 }
 
 TEST_F(Viable, IsAGroupWithAVfioDriverOfAnotherName) {
   sysfs.add_device("0000:01:02.0", group, "mlx5_vfio_pci");
   sysfs.add_cdev("0000:01:02.0", 1);
-  EXPECT_TRUE(viable(group, sysfs.roots()));
+  EXPECT_TRUE(viable(group, sysfs.roots()).value());
 }
 
 TEST_F(Viable, IsNotAGroupWithADeviceThatTheHostUses) {
   sysfs.add_device("0000:01:02.0", group, "e1000e");
-  EXPECT_FALSE(viable(group, sysfs.roots()));
+  EXPECT_FALSE(viable(group, sysfs.roots()).value());
+}
+
+TEST_F(Viable, CannotBeToldWithoutDescriptors) {
+  rlimit before{};
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &before), 0);
+  const rlimit none{.rlim_cur = 0, .rlim_max = before.rlim_max};
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &none), 0);
+  const auto told = answer_of(viable(group, sysfs.roots()));
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &before), 0);
+  EXPECT_EQ(told, fails(EMFILE));
 }
 
 TEST_F(Viable, DoesNotLookAtOtherGroups) {
   sysfs.add_device("0000:00:03.0", GroupId{2}, "nvme");
-  EXPECT_TRUE(viable(group, sysfs.roots()));
-  EXPECT_FALSE(viable(GroupId{2}, sysfs.roots()));
+  EXPECT_TRUE(viable(group, sysfs.roots()).value());
+  EXPECT_FALSE(viable(GroupId{2}, sysfs.roots()).value());
 }
 
 } // namespace

@@ -170,7 +170,7 @@ Finding check_viability(const Machine &machine) {
   const std::string subject = "groups";
   const auto groups = topology::scan(machine.roots.kernel);
   for (const topology::Group &group : groups)
-    if (!topology::viable(group.id, machine.roots.kernel))
+    if (!topology::viable(group.id, machine.roots.kernel).value_or(true))
       return not_viable(machine, subject, group.id);
   if (groups.empty())
     return note(subject, "none yet: they come with the devices");
