@@ -47,7 +47,9 @@ bool BoundDevice::still_bound(const Fd &iommufd) {
   if (!bound_ || file_)
     return bound_;
   abi::IommuHwInfo info{.dev_id = devid_};
-  if (!run_ioctl(iommufd, abi::iommu_get_hw_info, &info, "IOMMU_GET_HW_INFO"))
+  const auto asked = run_ioctl(iommufd, abi::iommu_get_hw_info, &info, "IOMMU_GET_HW_INFO");
+  // Any other error says nothing about the device: the kernel may be short of memory.
+  if (!asked && asked.error().code == ENOENT)
     forget();
   return bound_;
 }
@@ -64,10 +66,14 @@ Result<Fd> BoundDevice::copy_of_file() const {
   return copy;
 }
 
-void BoundDevice::give_away(DeviceMemory *memory) {
-  if (memory != nullptr)
-    bars_ = memory->add(file_);
-  file_.reset();
+Result<void> BoundDevice::export_bars(DeviceMemory &memory) {
+  if (bars_)
+    return {};
+  auto exported = memory.add(file_);
+  if (!exported)
+    return pass_on(exported);
+  bars_ = std::move(*exported);
+  return {};
 }
 
 Result<void> BoundDevice::attach(std::uint32_t page_table) {

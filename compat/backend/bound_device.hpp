@@ -40,9 +40,11 @@ public:
   /// Whether its file is held here.
   bool held() const { return static_cast<bool>(file_); }
   Result<Fd> copy_of_file() const;
-  /// Lets go of the file, which somebody else holds by now. Its BARs stay known to @p memory, if
-  /// there is one, until the file is closed.
-  void give_away(DeviceMemory *memory);
+  /// Makes its BARs known to @p memory, until its file is closed. The file must be held.
+  /// @return As DeviceMemory::add().
+  Result<void> export_bars(DeviceMemory &memory);
+  /// Lets go of the file, which somebody else holds by now.
+  void give_away() { file_.reset(); }
 
   /// Attaches it to an IOAS or a domain. Its file must be held.
   Result<void> attach(std::uint32_t page_table);
@@ -58,7 +60,7 @@ private:
   bool bound_ = false;
   bool attached_ = false;
   Fd file_;
-  std::shared_ptr<const ExportedBars> bars_; ///< Of the file that was given away.
+  std::shared_ptr<const ExportedBars> bars_; ///< Of the file, once it was to be given away.
 };
 
 } // namespace vfio_shim

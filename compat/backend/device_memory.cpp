@@ -15,11 +15,16 @@ namespace {
 
 constexpr std::uint64_t page_size = 4096;
 
-FileIdentity identify(const Fd &file) {
+Result<FileIdentity> identify(const Fd &file) {
   struct stat status {};
   if (::fstat(file.get(), &status) != 0)
-    return {};
-  return {.filesystem = status.st_dev, .inode = status.st_ino};
+    return fail_errno("fstat of a cdev");
+  return FileIdentity{.filesystem = status.st_dev, .inode = status.st_ino};
+}
+
+/// Whether it is the machine that has no room, for something that it could do otherwise.
+bool is_shortage(int code) {
+  return code == ENOMEM || code == EMFILE || code == ENFILE || code == EFAULT;
 }
 
 Result<Fd> export_bar(const Fd &cdev, std::uint32_t index) {
@@ -47,9 +52,18 @@ Result<Fd> export_bar(const Fd &cdev, std::uint32_t index) {
 
 } // namespace
 
-ExportedBars::ExportedBars(const Fd &cdev) : of_(identify(cdev)) {
-  for (std::uint32_t index = 0; index < bar_count; ++index)
-    bars_[index] = export_bar(cdev, index);
+Result<std::shared_ptr<const ExportedBars>> ExportedBars::of(const Fd &cdev) {
+  const auto file = identify(cdev);
+  if (!file)
+    return pass_on(file);
+  const std::shared_ptr<ExportedBars> exported(new ExportedBars(*file));
+  for (std::uint32_t index = 0; index < bar_count; ++index) {
+    auto bar = export_bar(cdev, index);
+    if (!bar && is_shortage(bar.error().code))
+      return pass_on(bar);
+    exported->bars_[index] = std::move(bar);
+  }
+  return exported;
 }
 
 Result<Fd> ExportedBars::bar(std::uint32_t index) const {
@@ -67,11 +81,13 @@ Result<Fd> ExportedBars::bar(std::uint32_t index) const {
 DeviceMemory::DeviceMemory(std::function<void(const Error &)> report_unsupported)
     : report_unsupported_(std::move(report_unsupported)) {}
 
-std::shared_ptr<const ExportedBars> DeviceMemory::add(const Fd &cdev) {
-  auto bars = std::make_shared<const ExportedBars>(cdev);
+Result<std::shared_ptr<const ExportedBars>> DeviceMemory::add(const Fd &cdev) {
+  auto bars = ExportedBars::of(cdev);
+  if (!bars)
+    return bars;
   const std::scoped_lock lock(mutex_);
   std::erase_if(exported_, [](const auto &entry) { return entry.expired(); });
-  exported_.push_back(bars);
+  exported_.push_back(*bars);
   return bars;
 }
 
@@ -81,7 +97,7 @@ Result<Fd> DeviceMemory::find(const FileIdentity &file, std::uint32_t index) {
   // NOLINTNEXTLINE(modernize-loop-convert): clang 14 cannot read libstdc++'s views.
   for (auto entry = exported_.rbegin(); entry != exported_.rend(); ++entry) {
     const auto bars = entry->lock();
-    if (!bars || bars->of() != file)
+    if (!bars || bars->file() != file)
       continue;
     auto found = bars->bar(index);
     if (!found && found.error().code == EOPNOTSUPP && report_unsupported_ &&

@@ -31,9 +31,10 @@ struct FileIdentity {
 /// until the device is closed. Source: drivers/vfio/pci/vfio_pci_dmabuf.c.
 class ExportedBars {
 public:
-  explicit ExportedBars(const Fd &cdev);
+  /// Exports what can be exported. @return ENOMEM, EMFILE: there was no room for one that can be.
+  static Result<std::shared_ptr<const ExportedBars>> of(const Fd &cdev);
 
-  const FileIdentity &of() const { return of_; }
+  const FileIdentity &file() const { return file_; }
 
   /// A dma-buf of all of BAR @p index.
   /// @return EOPNOTSUPP: the kernel exports none. ENODEV: there is no such BAR, or it has no pages.
@@ -42,7 +43,9 @@ public:
 private:
   static constexpr std::uint32_t bar_count = 6;
 
-  FileIdentity of_;
+  explicit ExportedBars(const FileIdentity &file) : file_(file) {}
+
+  FileIdentity file_;
   std::array<Result<Fd>, bar_count> bars_;
 };
 
@@ -53,8 +56,8 @@ public:
   explicit DeviceMemory(std::function<void(const Error &)> report_unsupported = {});
 
   /// Exports the BARs of @p cdev, which is open and bound. They can be found for as long as the
-  /// caller keeps what it is given.
-  std::shared_ptr<const ExportedBars> add(const Fd &cdev);
+  /// caller keeps what it is given. @return As ExportedBars::of().
+  Result<std::shared_ptr<const ExportedBars>> add(const Fd &cdev);
 
   /// A dma-buf of BAR @p index of the device whose cdev is @p file. See ExportedBars::bar().
   /// @return ENODEV also for a file that is no cdev known here.

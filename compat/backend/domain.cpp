@@ -12,21 +12,26 @@ namespace vfio_shim {
 
 namespace {
 
-bool iommu_tracks_dirty(const Fd &iommufd, std::uint32_t devid) {
+Result<bool> iommu_tracks_dirty(const Fd &iommufd, std::uint32_t devid) {
   abi::IommuHwInfo info{.dev_id = devid};
-  return run_ioctl(iommufd, abi::iommu_get_hw_info, &info, "IOMMU_GET_HW_INFO") &&
-         (info.out_capabilities & abi::hw_cap_dirty_tracking) != 0;
+  const auto asked = run_ioctl(iommufd, abi::iommu_get_hw_info, &info, "IOMMU_GET_HW_INFO");
+  // An IOMMU whose driver tells nothing of itself tracks nothing.
+  if (!asked && asked.error().code != EOPNOTSUPP)
+    return pass_on(asked);
+  return asked && (info.out_capabilities & abi::hw_cap_dirty_tracking) != 0;
 }
 
 } // namespace
 
 Result<std::unique_ptr<Domain>> Domain::make(const Fd &iommufd, std::uint32_t ioas_id,
                                              std::uint32_t devid) {
-  const bool tracks = iommu_tracks_dirty(iommufd, devid);
+  const auto tracks = iommu_tracks_dirty(iommufd, devid);
+  if (!tracks)
+    return pass_on(tracks);
   abi::IommuHwptAlloc alloc{
-      .flags = tracks ? abi::hwpt_alloc_dirty_tracking : 0, .dev_id = devid, .pt_id = ioas_id};
+      .flags = *tracks ? abi::hwpt_alloc_dirty_tracking : 0, .dev_id = devid, .pt_id = ioas_id};
   VFIO_SHIM_TRY(run_ioctl(iommufd, abi::iommu_hwpt_alloc, &alloc, "IOMMU_HWPT_ALLOC"));
-  return std::unique_ptr<Domain>(new Domain(iommufd, alloc.out_hwpt_id, tracks));
+  return std::unique_ptr<Domain>(new Domain(iommufd, alloc.out_hwpt_id, *tracks));
 }
 
 Domain::~Domain() {

@@ -28,6 +28,8 @@ Result<DomainTraits> domain_traits(const Fd &iommufd) {
   info.argsz = sizeof(info);
   VFIO_SHIM_TRY(run_ioctl(iommufd, VFIO_IOMMU_GET_INFO, &info, "VFIO_IOMMU_GET_INFO on iommufd"));
   const int coherent = ::ioctl(iommufd.get(), VFIO_CHECK_EXTENSION, VFIO_DMA_CC_IOMMU);
+  if (coherent < 0)
+    return fail_errno("VFIO_CHECK_EXTENSION on iommufd");
   return DomainTraits{.page_sizes = info.iova_pgsizes, .coherent = coherent == 1};
 }
 
@@ -151,10 +153,9 @@ Result<void> IommufdBackend::map(Client &client, const MapRequest &request) {
     const Bytes before = part.start - request.vaddr;
     auto mapped = ioas_->map(client, request.iova + before, part, request.access);
     if (!mapped) {
-      // A client that died may have mapped this part as well: its outcome is not known.
-      const Bytes done = mapped.error().code == ESRCH ? request.size : before;
-      if (done.value != 0)
-        (void)unmap({request.iova, Iova{request.iova.value + done.value - 1}});
+      // This part may be mapped as well: by a client that died then, or one where the kernel could
+      // not write its answer. Nothing else is in the range.
+      (void)unmap({request.iova, Iova{request.iova.value + request.size.value - 1}});
       return mapped;
     }
   }
@@ -190,13 +191,15 @@ Result<Fd> IommufdBackend::open_device(GroupId group, const topology::Device &de
     return fail(EBUSY, fmt::format("device {} is open already", device.name));
   if (!known->attached())
     VFIO_SHIM_TRY(attach(claimed, *known));
+  if (device_memory_)
+    VFIO_SHIM_TRY(known->export_bars(*device_memory_));
   return known->copy_of_file();
 }
 
 void IommufdBackend::given_away(GroupId group, std::string_view name) {
   BoundDevice *device = find(group, name);
   if (device != nullptr && device->held())
-    device->give_away(device_memory_.get());
+    device->give_away();
 }
 
 std::vector<std::string> IommufdBackend::open_devices(GroupId group) {

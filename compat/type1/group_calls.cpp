@@ -70,13 +70,19 @@ Result<Fd> copy_from(const Fd &process, ClientFd number) {
 }
 
 /// A copy of the device's open file in a process: of descriptor @p likely if that is it, or else of
-/// any that is. Nothing if the process has it open no more.
+/// any that is. Nothing if the process has it open no more. ENOMEM: we could not look everywhere.
 /// @param copy_of Copies a descriptor of the process @p pid: of a process that uses its number
 ///        again, it copies nothing.
-Fd copy_of_device(const std::function<Result<Fd>(ClientFd)> &copy_of, Pid pid,
-                  std::string_view device, ClientFd likely, const topology::Roots &roots) {
+Result<Fd> copy_of_device(const std::function<Result<Fd>(ClientFd)> &copy_of, Pid pid,
+                          std::string_view device, ClientFd likely, const topology::Roots &roots) {
+  bool short_of_room = false;
+  const auto look_at = [&short_of_room](int code) {
+    short_of_room = short_of_room || code == ENOMEM || code == EMFILE || code == ENFILE;
+  };
   const auto copy_if_device = [&](int number) {
     auto copy = copy_of(ClientFd{number});
+    if (!copy)
+      look_at(copy.error().code);
     return copy && topology::device_behind(*copy, roots) == device ? std::move(*copy) : Fd{};
   };
   if (Fd copy = copy_if_device(likely.value))
@@ -90,7 +96,10 @@ Fd copy_of_device(const std::function<Result<Fd>(ClientFd)> &copy_of, Pid pid,
     if (Fd copy = copy_if_device(std::atoi(entry->path().filename().c_str())))
       return copy;
   }
-  return {};
+  look_at(error.value());
+  if (short_of_room)
+    return fail(ENOMEM, "looking for the device's open file");
+  return Fd{};
 }
 
 } // namespace
@@ -106,8 +115,12 @@ struct GroupCalls {
       const std::scoped_lock lock(group.mutex_);
       if (group.container_)
         status.flags = VFIO_GROUP_FLAGS_CONTAINER_SET | VFIO_GROUP_FLAGS_VIABLE;
-      else if (topology::viable(group.id_, group.roots_))
-        status.flags = VFIO_GROUP_FLAGS_VIABLE;
+      else {
+        const auto viable = topology::viable(group.id_, group.roots_);
+        if (!viable)
+          return pass_on(viable);
+        status.flags = *viable ? VFIO_GROUP_FLAGS_VIABLE : 0;
+      }
     }
     VFIO_SHIM_TRY(type1::write_struct(client, argument.address(), status));
     return 0;
@@ -197,14 +210,17 @@ private:
   static Result<Fd> find_given(Group &group, Client &client, const topology::Device &device) {
     const auto given = std::ranges::find(group.given_, device.name, &Group::GivenDevice::name);
     if (given != group.given_.end())
-      for (const Group::Holder &holder : given->holders)
-        if (Fd copy = copy_of_device(
-                [&holder](ClientFd number) { return copy_from(holder.process, number); },
-                holder.pid, device.name, holder.number, group.roots_))
+      for (const Group::Holder &holder : given->holders) {
+        auto copy =
+            copy_of_device([&holder](ClientFd number) { return copy_from(holder.process, number); },
+                           holder.pid, device.name, holder.number, group.roots_);
+        if (!copy || *copy)
           return copy;
+      }
     // The holder may have passed it on, and ended.
-    if (Fd copy = copy_of_device([&client](ClientFd number) { return client.copy_of(number); },
-                                 client.pid(), device.name, ClientFd{-1}, group.roots_))
+    auto copy = copy_of_device([&client](ClientFd number) { return client.copy_of(number); },
+                               client.pid(), device.name, ClientFd{-1}, group.roots_);
+    if (!copy || *copy)
       return copy;
     return fail(EBUSY,
                 fmt::format("device {} is open, but not where it was handed over", device.name));
@@ -235,9 +251,11 @@ private:
 };
 
 Result<long> Group::call(Client &client, unsigned int command, std::uint64_t argument) {
-  if (const auto *operation = type1::find_operation(GroupCalls::table, command))
-    return type1::carry_out(*operation, *this, client, argument);
-  return fail(ENOTTY, fmt::format("unknown ioctl {:#x}", command));
+  return type1::catching_bad_alloc([&]() -> Result<long> {
+    if (const auto *operation = type1::find_operation(GroupCalls::table, command))
+      return type1::carry_out(*operation, *this, client, argument);
+    return fail(ENOTTY, fmt::format("unknown ioctl {:#x}", command));
+  });
 }
 
 std::string_view Group::call_name(unsigned int command) {

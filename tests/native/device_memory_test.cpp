@@ -35,7 +35,7 @@ TEST_F(NativeDeviceMemory, IsFoundForAsLongAsItIsKept) {
   EXPECT_EQ(answer_of(memory.find(identity, bar_of_edu)), fails(ENODEV)) << "not known yet";
   auto bars = memory.add(device);
   EXPECT_EQ(answer_of(memory.find(identity, bar_of_edu)), succeeds);
-  bars.reset();
+  bars->reset();
   EXPECT_EQ(answer_of(memory.find(identity, bar_of_edu)), fails(ENODEV));
 }
 
