@@ -109,16 +109,18 @@ struct ContainerCalls {
     if (iommu.tracking_dirty && !type1::trackable(request.size, iommu.space.page_size()))
       return fail(EINVAL, "too large for dirty tracking");
     VFIO_SHIM_TRY(container.backend_->attach_claimed());
+    // Once it is mapped, nothing may fail any more.
+    auto entry = type1::MappingTable::entry_of(request);
     VFIO_SHIM_TRY(container.backend_->map(client, request));
-    const auto record = container.ledger_.mapped(container.record_, {.iova = request.iova,
-                                                                     .vaddr = request.vaddr,
-                                                                     .size = request.size,
-                                                                     .access = request.access});
-    if (record == 0) {
+    entry.mapped().record = container.ledger_.mapped(container.record_, {.iova = request.iova,
+                                                                         .vaddr = request.vaddr,
+                                                                         .size = request.size,
+                                                                         .access = request.access});
+    if (entry.mapped().record == 0) {
       (void)container.backend_->unmap(type1::range_of(request));
       return fail_for_operator(ENOMEM, "the ledger has no room for another mapping");
     }
-    iommu.mappings.insert(request, record);
+    iommu.mappings.insert(std::move(entry));
     return 0;
   }
 
@@ -273,22 +275,24 @@ private:
 };
 
 Result<long> Container::call(Client &client, unsigned int command, std::uint64_t argument) {
-  if (const auto *operation = type1::find_operation(ContainerCalls::always, command)) {
-    const Turn turn(*this); // None of these reads the client's memory.
-    return type1::carry_out(*operation, *this, client, argument);
-  }
-  VFIO_SHIM_TRY(has_iommu());
-  const auto *operation = type1::find_operation(ContainerCalls::with_iommu, command);
-  if (operation == nullptr)
-    return fail(ENOTTY, fmt::format("unknown ioctl {:#x}", command));
-  // The client may make this wait for ever. Nobody else shall.
-  const auto read = type1::read_argument(operation->kind, operation->minimum, client, argument);
-  if (!read)
-    return pass_on(read);
-  const Turn turn(*this);
-  if (!iommu_)
-    return fail(EINVAL, "the last group has left");
-  return operation->handle(*this, client, *read);
+  return type1::catching_bad_alloc([&]() -> Result<long> {
+    if (const auto *operation = type1::find_operation(ContainerCalls::always, command)) {
+      const Turn turn(*this); // None of these reads the client's memory.
+      return type1::carry_out(*operation, *this, client, argument);
+    }
+    VFIO_SHIM_TRY(has_iommu());
+    const auto *operation = type1::find_operation(ContainerCalls::with_iommu, command);
+    if (operation == nullptr)
+      return fail(ENOTTY, fmt::format("unknown ioctl {:#x}", command));
+    // The client may make this wait for ever. Nobody else shall.
+    const auto read = type1::read_argument(operation->kind, operation->minimum, client, argument);
+    if (!read)
+      return pass_on(read);
+    const Turn turn(*this);
+    if (!iommu_)
+      return fail(EINVAL, "the last group has left");
+    return operation->handle(*this, client, *read);
+  });
 }
 
 Result<void> Container::has_iommu() {

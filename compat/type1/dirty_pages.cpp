@@ -4,6 +4,7 @@
 #include "type1/operations.hpp"
 
 #include <algorithm>
+#include <utility>
 
 #include "bitmap.hpp"
 
@@ -142,19 +143,16 @@ Result<void> report_dirty(Backend &backend, Client &client,
                           AfterReport after) {
   auto &[iova, mapping] = entry;
   const std::uint64_t piece = pages_at_once * bitmap.page_size.value;
+  // Until the client has it all: what the IOMMU has told and the client has not heard would be
+  // lost.
+  const bool all_dirty = std::exchange(mapping.all_dirty, true);
   for (std::uint64_t done = 0; done < mapping.size.value; done += piece) {
     const Iova first = iova + Bytes{done};
     const std::uint64_t size = std::min(piece, mapping.size.value - done);
-    auto reported = report_piece(backend, client, {first, Iova{first.value + size - 1}},
-                                 mapping.all_dirty, bitmap, after);
-    if (!reported) {
-      // What the IOMMU has told and the client has not heard would be lost.
-      mapping.all_dirty = true;
-      return reported;
-    }
+    VFIO_SHIM_TRY(report_piece(backend, client, {first, Iova{first.value + size - 1}}, all_dirty,
+                               bitmap, after));
   }
-  if (after == AfterReport::clean)
-    mapping.all_dirty = false;
+  mapping.all_dirty = all_dirty && after == AfterReport::keep;
   return {};
 }
 

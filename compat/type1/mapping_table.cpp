@@ -69,11 +69,14 @@ Result<MappingTable::Mappings::iterator> MappingTable::find_without_vaddr(const 
   return found;
 }
 
-void MappingTable::insert(const MapRequest &request, std::uint32_t record) {
-  mappings_.emplace(request.iova, Mapping{.vaddr = request.vaddr,
-                                          .size = request.size,
-                                          .access = request.access,
-                                          .record = record});
+MappingTable::Mappings::node_type MappingTable::entry_of(const MapRequest &request,
+                                                         std::uint32_t record) {
+  Mappings single;
+  single.emplace(request.iova, Mapping{.vaddr = request.vaddr,
+                                       .size = request.size,
+                                       .access = request.access,
+                                       .record = record});
+  return single.extract(single.begin());
 }
 
 Result<MappingTable::Run> MappingTable::find_unmap(Iova iova, Bytes size, Bytes page_size,

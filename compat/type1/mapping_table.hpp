@@ -54,8 +54,11 @@ public:
   ///         Source: vfio_dma_do_map() in drivers/vfio/vfio_iommu_type1.c.
   Result<void> check_map(const MapRequest &request, const AddressSpace &space) const;
 
+  /// A mapping that can be inserted without fail: std::bad_alloc comes here, if at all.
+  static Mappings::node_type entry_of(const MapRequest &request, std::uint32_t record = 0);
+
   /// Adds what check_map() has allowed.
-  void insert(const MapRequest &request, std::uint32_t record);
+  void insert(Mappings::node_type entry) { mappings_.insert(std::move(entry)); }
 
   /// The mapping that is to get a new vaddr, with VFIO_DMA_MAP_FLAG_VADDR.
   /// @param request Exactly that mapping; no access.

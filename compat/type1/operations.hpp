@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <new>
 #include <span>
 #include <string_view>
 
@@ -74,6 +75,16 @@ Result<long> carry_out(const Operation<Target> &operation, Target &target, Clien
   if (!argument)
     return pass_on(argument);
   return operation.handle(target, client, *argument);
+}
+
+/// Serves a call with @p serve. @return ENOMEM: it ran out of memory of ours.
+template <typename Serve>
+Result<long> catching_bad_alloc(Serve serve) {
+  try {
+    return serve();
+  } catch (const std::bad_alloc &) {
+    return fail(ENOMEM, "our memory");
+  }
 }
 
 /// The operation for @p command, or nullptr.

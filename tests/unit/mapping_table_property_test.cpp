@@ -200,7 +200,7 @@ public:
                              .access = {.read = true, .write = true}};
     const auto checked = table_.check_map(request, space_);
     if (checked)
-      table_.insert(request, 0);
+      table_.insert(MappingTable::entry_of(request));
     return answer_of(checked);
   }
 

@@ -36,7 +36,7 @@ protected:
         .iova = Iova{iova}, .vaddr = ClientAddr{vaddr}, .size = Bytes{size}, .access = access};
     const auto checked = table.check_map(request, space);
     if (checked)
-      table.insert(request, ++last_record_);
+      table.insert(MappingTable::entry_of(request, ++last_record_));
     return answer_of(checked);
   }
 
@@ -409,7 +409,8 @@ TEST_F(UnmapV1, SaysHowFarTheWholeMappingsReach) {
 
 TEST(MappingTable, IsEmptyAfterClear) {
   MappingTable table(2);
-  table.insert({.iova = Iova{0}, .vaddr = ClientAddr{0}, .size = Bytes{K4}, .access = both}, 0);
+  table.insert(MappingTable::entry_of(
+      {.iova = Iova{0}, .vaddr = ClientAddr{0}, .size = Bytes{K4}, .access = both}));
   table.clear();
   EXPECT_TRUE(table.empty());
   EXPECT_EQ(table.available(), 2U);

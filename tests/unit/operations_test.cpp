@@ -139,5 +139,11 @@ TEST_F(CarryOut, WritesAsMuchOfAStructAsItIsAskedTo) {
   EXPECT_EQ(answer_of(write_struct(client, address_of(pages.end() - 8), numbers)), fails(EFAULT));
 }
 
+TEST(Serving, IsENOMEMWithoutMemoryOfOurOwn) {
+  EXPECT_EQ(answer_of(catching_bad_alloc([]() -> Result<long> { throw std::bad_alloc(); })),
+            fails(ENOMEM));
+  EXPECT_EQ(answer_of(catching_bad_alloc([]() -> Result<long> { return 7; })), answers(7));
+}
+
 } // namespace
 } // namespace vfio_shim::type1
