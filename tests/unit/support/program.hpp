@@ -7,6 +7,7 @@
 #include "vfio_shim/own_process.hpp"
 
 #include <cstdint>
+#include <cstring>
 #include <map>
 #include <memory>
 #include <string>
@@ -28,6 +29,15 @@ vfio_iommu_type1_dma_unmap unmap_request(Iova iova, Bytes size, std::uint32_t fl
 
 /// A bitmap of @p size bytes at @p address, in pages of 4 KiB.
 vfio_bitmap bitmap_argument(ClientAddr address, std::uint64_t size);
+
+/// An argument in two parts: the second begins where the first one's flexible array does.
+template <typename Head, typename Tail>
+std::vector<std::byte> joined(const Head &head, const Tail &tail) {
+  std::vector<std::byte> bytes(sizeof(head) + sizeof(tail));
+  std::memcpy(bytes.data(), &head, sizeof(head));
+  std::memcpy(bytes.data() + sizeof(head), &tail, sizeof(tail));
+  return bytes;
+}
 
 /// VFIO_IOMMU_GET_INFO's answer with its capability chain taken apart.
 struct IommuInfo {
