@@ -75,7 +75,9 @@ Accounts Accounts::take(const Source &source) {
   accounts.note(daemon_descriptors, all);
   accounts.note(daemon_threads, daemon.threads(), idle_workers);
   accounts.note(daemon_memory, daemon.memory_kib(), source.memory_tolerance_kib);
-  accounts.note("open files in the daemon's book", daemon.open_files().value_or(-1));
+  const auto open_files = daemon.open_files();
+  accounts.note("daemon's book that cannot be read", !open_files);
+  accounts.note("open files in the daemon's book", open_files.value_or(0));
   return accounts;
 }
 
