@@ -3,6 +3,8 @@
 #include "type1/address_space_state.hpp"
 #include "type1/container_turn.hpp"
 
+#include <new>
+
 #include <fmt/format.h>
 
 #include "iova_window.hpp"
@@ -112,12 +114,16 @@ void Container::catch_up() {
   if (!put_off_.exchange(false) && !awaiting_devices_)
     return;
   awaiting_devices_ = false;
-  for (const auto &[id, member] : std::map(groups_)) {
-    follow_news(*member);
-    if (is_to_leave(*member))
-      let_go(*member);
-    else if (member->stay_ != Membership::Stay::for_good)
-      awaiting_devices_ = true;
+  try {
+    for (const auto &[id, member] : std::map(groups_)) {
+      follow_news(*member);
+      if (is_to_leave(*member))
+        let_go(*member);
+      else if (member->stay_ != Membership::Stay::for_good)
+        awaiting_devices_ = true;
+    }
+  } catch (const std::bad_alloc &) {
+    awaiting_devices_ = true; // The next turn looks again.
   }
 }
 

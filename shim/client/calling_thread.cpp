@@ -114,13 +114,17 @@ Result<void> CallingThread::ioctl_in_client(const Fd &file, unsigned long comman
   if (!there)
     return pass_on(there);
   const ClientAddr page = there->page.address();
-  (*thread)->lend_scratch(page);
+  if (there->stays)
+    (*thread)->lend_scratch(page);
   VFIO_SHIM_TRY(write_memory(thread_, page, argument));
   CallWitness &witness = CallWitness::current();
   witness.kernel_entered(command);
   const auto done = (*thread)->system_call(
       SYS_ioctl, {static_cast<std::uint64_t>(there->file.value), command, page.value, 0, 0, 0});
   witness.kernel_left(command, done ? 0 : done.error().code);
+  if (!there->stays)
+    (void)(*thread)->system_call(SYS_close,
+                                 {static_cast<std::uint64_t>(there->file.value), 0, 0, 0, 0, 0});
   if (!done)
     return pass_on(done);
   return {};

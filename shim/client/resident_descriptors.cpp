@@ -1,5 +1,6 @@
 #include "client/resident_descriptors.hpp"
 
+#include "client/descriptor_reserve.hpp"
 #include "client/descriptor_transfer.hpp"
 #include "client/process_handle.hpp"
 #include "client/thread_state.hpp"
@@ -126,11 +127,13 @@ Result<Foothold> ResidentDescriptors::install(BorrowedThread &thread, const Fd &
   const auto number = install_descriptor(thread, handle, file, lowest_number(thread.id()));
   if (!number)
     return pass_on(number);
+  if (lies_in_reserve(copy))
+    return Foothold{.file = *number, .page = *page, .stays = false};
   thread.keep_scratch();
   residents_.push_back({.process = std::move(*process),
                         .pid = *pid,
                         .file = std::move(copy),
-                        .there = {.file = *number, .page = *page}});
+                        .there = {.file = *number, .page = *page, .stays = true}});
   keep_few();
   return residents_.back().there;
 }

@@ -19,6 +19,7 @@ namespace vfio_shim::client {
 struct Foothold {
   ClientFd file;   ///< A file of ours in its descriptor table.
   MarkedPage page; ///< For the arguments of its ioctls.
+  bool stays;      ///< No: we cannot remember it, and it must be taken away after its use.
 };
 
 /// A client with what stays in it.
@@ -65,8 +66,8 @@ public:
 
   /// Installs @p file and a page, and takes away what was abandoned in the process.
   /// @param handle A pidfd of the thread, for copies of its descriptors.
-  /// @return As install_descriptor() and BorrowedThread::scratch(). ENFILE: we have too many
-  ///         descriptors to remember it by.
+  /// @return As install_descriptor() and BorrowedThread::scratch(). ENFILE: we have no descriptor
+  ///         left at all. If there are few, it does not stay.
   Result<Foothold> install(BorrowedThread &thread, const Fd &handle, const Fd &file);
 
 private:

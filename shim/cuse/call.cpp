@@ -58,12 +58,23 @@ void Call::log(std::string_view name, const Error &error) {
 void Call::reply(std::string_view name, const Result<long> &result) {
   if (!result)
     log(name, result.error());
-  if (client_.finish(result ? *result : -result.error().code))
+  answer(result ? *result : -result.error().code);
+}
+
+/// @param result A value, or a negative errno.
+void Call::answer(long result) {
+  answered_ = true;
+  if (client_.finish(result))
     return;
-  if (result)
-    fuse_reply_ioctl(request_, static_cast<int>(*result), nullptr, 0);
+  if (result >= 0)
+    fuse_reply_ioctl(request_, static_cast<int>(result), nullptr, 0);
   else
-    fuse_reply_err(request_, result.error().code);
+    fuse_reply_err(request_, static_cast<int>(-result));
+}
+
+void Call::answer_if_nobody_has(int error) {
+  if (!answered_)
+    answer(-error);
 }
 
 } // namespace vfio_shim::cuse

@@ -36,9 +36,13 @@ public:
   /// @param name The ioctl's name, for the log; may be empty.
   void serve(std::string_view name, const std::function<Result<long>(Call &)> &handle);
 
+  /// The last defence against a call without an answer. @param error A positive errno.
+  void answer_if_nobody_has(int error);
+
 private:
   void log(std::string_view name, const Error &error);
   void reply(std::string_view name, const Result<long> &result);
+  void answer(long result);
 
   fuse_req_t request_;
   unsigned int command_;
@@ -47,6 +51,7 @@ private:
   std::shared_ptr<client::CallerHold> hold_; ///< Of surroundings; may be none.
   client::CallingThread client_;
   observe::ObservedCall observed_;
+  bool answered_ = false;
 };
 
 } // namespace vfio_shim::cuse

@@ -1,5 +1,8 @@
 #include "cuse/call_queue.hpp"
 
+#include <cerrno>
+#include <exception>
+
 namespace vfio_shim::cuse {
 
 void CallQueue::submit(std::unique_ptr<Call> call, const std::function<void(Call &)> &serve) {
@@ -13,7 +16,12 @@ void CallQueue::submit(std::unique_ptr<Call> call, const std::function<void(Call
   }
   Entry entry{.call = std::move(call), .ticket = CallerWatch::current()};
   while (entry.call) {
-    serve(*entry.call);
+    try {
+      serve(*entry.call);
+    } catch (
+        const std::exception &) { // For want of memory. Those behind it shall not wait for ever.
+      entry.call->answer_if_nobody_has(ENOMEM);
+    }
     entry = next();
   }
 }

@@ -1,36 +1,55 @@
 #include "cuse/session.hpp"
 
 #include <array>
+#include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <exception>
 
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <linux/fuse.h>
 #include <poll.h>
+#include <spdlog/spdlog.h>
 
 namespace vfio_shim::cuse {
 
 namespace {
 
-Handler &handler_of(fuse_req_t request) {
-  return static_cast<Session *>(fuse_req_userdata(request))->handler();
+/// The kernel's number of the message that the calling thread carries out.
+// NOLINTNEXTLINE(cppcoreguidelines-avoid-non-const-global-variables)
+thread_local std::uint64_t message_under_way = 0;
+
+/// Calls @p handle. What it throws, for want of memory, must not come to libfuse, which is C; and
+/// the client must have an answer. One that it has been given already is not spoilt: the kernel
+/// takes no second one.
+template <typename Handle>
+void guard(fuse_req_t request, Handle handle) {
+  const Session &session = *static_cast<Session *>(fuse_req_userdata(request));
+  const std::uint64_t message = message_under_way;
+  try {
+    handle(session.handler());
+  } catch (const std::exception &thrown) {
+    session.answer(message, ENOMEM);
+    spdlog::error("a message on /dev/{}: {}", session.name(), thrown.what());
+  }
 }
 
 void on_open(fuse_req_t request, fuse_file_info *file) {
-  handler_of(request).open(request, *file);
+  guard(request, [&](Handler &handler) { handler.open(request, *file); });
 }
 
 void on_release(fuse_req_t request, fuse_file_info *file) {
-  handler_of(request).release(request, *file);
+  guard(request, [&](Handler &handler) { handler.release(request, *file); });
 }
 
 void on_ioctl(fuse_req_t request, int command, void *argument, fuse_file_info *file,
               unsigned int flags, const void * /*input*/, size_t /*input_size*/,
               size_t /*output_size*/) {
-  handler_of(request).ioctl(request, *file, static_cast<unsigned int>(command),
-                            reinterpret_cast<std::uint64_t>(argument),
-                            (flags & FUSE_IOCTL_COMPAT) != 0);
+  guard(request, [&](Handler &handler) {
+    handler.ioctl(request, *file, static_cast<unsigned int>(command),
+                  reinterpret_cast<std::uint64_t>(argument), (flags & FUSE_IOCTL_COMPAT) != 0);
+  });
 }
 
 /// The kernel's nodes have neither; a FUSE server without them would answer ENOSYS.
@@ -131,6 +150,7 @@ bool Session::receive(Message &message) {
 }
 
 void Session::process(const Message &message) {
+  message_under_way = message.number();
   fuse_session_process_buf(session_.get(), &message.buffer_);
 }
 
