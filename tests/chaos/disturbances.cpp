@@ -8,7 +8,9 @@
 #include <csignal>
 #include <filesystem>
 #include <fstream>
+#include <string>
 #include <thread>
+#include <utility>
 
 #include <fcntl.h>
 #include <sys/prctl.h>
@@ -244,25 +246,42 @@ public:
     const std::size_t number = random.pick(possible);
     const legacy::PciDevice &device = scene.places[number][0];
     const Open taken{window_of(scene.board.places[number].windows, Excuse::device_taken)};
+    const std::string node = scene.options.provider.group_path(device.group);
+    const auto before = identity(node);
     write_file("/sys/bus/pci/drivers/vfio-pci/unbind", device.address);
     std::this_thread::sleep_for(random.time(0ms, 100ms));
     if (const int error = write_file("/sys/bus/pci/drivers/vfio-pci/bind", device.address))
       scene.board.places[number].complain(
           text("bind of %s: %s", device.address.c_str(), legacy::errno_name(error).c_str()));
-    wait_for_node(scene, number, device);
+    if (!comes_back(node, before))
+      scene.board.places[number].complain(node + " does not come back after unbind and bind");
   }
 
 private:
-  static void wait_for_node(const Scene &scene, std::size_t number,
-                            const legacy::PciDevice &device) {
-    const std::string node = scene.options.provider.group_path(device.group);
-    const auto give_up = std::chrono::steady_clock::now() + 30s;
+  /// Which node it is, if it is there: one that was removed and made again is another.
+  using Identity = std::optional<std::pair<ino_t, std::int64_t>>;
+
+  static Identity identity(const std::string &node) {
     struct stat status {};
-    while (::stat(node.c_str(), &status) != 0) {
-      if (std::chrono::steady_clock::now() > give_up) {
-        scene.board.places[number].complain(node + " does not come back after unbind and bind");
-        return;
-      }
+    if (::stat(node.c_str(), &status) != 0)
+      return std::nullopt;
+    return std::pair{status.st_ino,
+                     std::int64_t{status.st_ctim.tv_sec} * 1'000'000'000 + status.st_ctim.tv_nsec};
+  }
+
+  /// Waits until there is another node than @p before. The daemon removes and makes it when it
+  /// hears of the device, later; it may also find that there is nothing to do.
+  static bool comes_back(const std::string &node, const Identity &before) {
+    constexpr auto may_stay_after = 10s;
+    constexpr auto patience = 40s;
+    const auto begin = std::chrono::steady_clock::now();
+    for (;;) {
+      const auto waited = std::chrono::steady_clock::now() - begin;
+      const Identity now = identity(node);
+      if (now && (now != before || waited > may_stay_after))
+        return true;
+      if (waited > patience)
+        return false;
       std::this_thread::sleep_for(5ms);
     }
   }

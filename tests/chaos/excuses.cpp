@@ -15,7 +15,8 @@ constexpr std::array every_call{CallKind::open,        CallKind::set_up,     Cal
 constexpr std::array borrowing_calls{CallKind::get_device, CallKind::map_private};
 
 constexpr std::array busy{EBUSY};
-constexpr std::array gone{ENODEV, ENXIO, EINVAL, ENOENT, EBADF, ENOTTY, EIO, EBUSY, EPERM, EFAULT};
+constexpr std::array gone{ENODEV, ENXIO, EINVAL, ENOENT, EBADF,    ENOTTY,
+                          EIO,    EBUSY, EPERM,  EFAULT, ENOTCONN, ECONNABORTED};
 constexpr std::array no_descriptor{EMFILE, ENFILE, ENOMEM};
 constexpr std::array no_thread{EAGAIN, ENOMEM};
 constexpr std::array no_memory{ENOMEM};
@@ -33,7 +34,7 @@ constexpr std::array rules{
     Rule{Excuse::device_taken, every_call, gone,
          "the kernel's groups answer any of these to whoever still uses a group whose device "
          "leaves, "
-         "depending on how far both are"},
+         "depending on how far both are; a CUSE node that is gone, the last two"},
     Rule{Excuse::few_descriptors, every_call, no_descriptor,
          "the daemon opens files for a call, and says truly why it cannot"},
     Rule{Excuse::few_threads, every_call, no_thread,
