@@ -211,9 +211,13 @@ private:
     const auto given = std::ranges::find(group.given_, device.name, &Group::GivenDevice::name);
     if (given != group.given_.end())
       for (const Group::Holder &holder : given->holders) {
-        auto copy =
-            copy_of_device([&holder](ClientFd number) { return copy_from(holder.process, number); },
-                           holder.pid, device.name, holder.number, group.roots_);
+        // Of the caller's own process, through the calling thread: the first one may have ended.
+        const bool own = holder.pid == client.pid();
+        auto copy = copy_of_device(
+            [&](ClientFd number) {
+              return own ? client.copy_of(number) : copy_from(holder.process, number);
+            },
+            holder.pid, device.name, holder.number, group.roots_);
         if (!copy || *copy)
           return copy;
       }

@@ -70,11 +70,21 @@ void forget_the_dead(std::list<ResidentDescriptor> &list) {
 } // namespace
 
 void AbandonedDescriptors::add(std::list<ResidentDescriptor> abandoned) {
+  if (abandoned.empty())
+    return;
+  {
+    const std::scoped_lock lock(mutex_);
+    all_.splice(all_.end(), abandoned);
+    while (all_.size() > most_abandoned)
+      all_.pop_front();
+  }
+  look_after_();
+}
+
+bool AbandonedDescriptors::forget_ended() {
   const std::scoped_lock lock(mutex_);
-  all_.splice(all_.end(), abandoned);
   forget_the_dead(all_);
-  while (all_.size() > most_abandoned)
-    all_.pop_front();
+  return !all_.empty();
 }
 
 void AbandonedDescriptors::remove_from(BorrowedThread &thread, Pid process) {

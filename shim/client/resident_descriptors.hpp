@@ -9,6 +9,7 @@
 #include "vfio_shim/result.hpp"
 #include "vfio_shim/units.hpp"
 
+#include <functional>
 #include <list>
 #include <mutex>
 #include <optional>
@@ -34,14 +35,23 @@ struct ResidentDescriptor {
 /// next time, or ends. Thread-safe.
 class AbandonedDescriptors {
 public:
+  /// @param look_after Has forget_ended() called for a while: what was added is often that of
+  ///        processes which are about to end.
+  explicit AbandonedDescriptors(std::function<void()> look_after = [] {})
+      : look_after_(std::move(look_after)) {}
+
   /// The oldest are forgotten, and stay in their clients, if there are too many.
   void add(std::list<ResidentDescriptor> abandoned);
+
+  /// Forgets those whose processes have ended. @return Whether there are others.
+  bool forget_ended();
 
   /// Takes what is left in the borrowed thread's process away.
   void remove_from(BorrowedThread &thread, Pid process);
 
 private:
-  std::mutex mutex_;
+  const std::function<void()> look_after_;
+  std::mutex mutex_; ///< Guards all_.
   std::list<ResidentDescriptor> all_;
 };
 

@@ -89,6 +89,16 @@ void Server::make_node(const topology::Group &group) {
   groups_.emplace(group.id, std::move(*node));
 }
 
+/// For as long as a process takes to end that has just closed its files. One that lives on keeps
+/// what it has until it is borrowed again.
+void Server::look_after_abandoned() {
+  constexpr std::chrono::seconds patience{2};
+  const auto until = std::chrono::steady_clock::now() + patience;
+  janitor_->repeat([this, until] {
+    return abandoned_.forget_ended() && std::chrono::steady_clock::now() < until;
+  });
+}
+
 bool Server::in_use() const {
   return container_->in_use() ||
          std::ranges::any_of(groups_, [](const auto &entry) { return entry.second->in_use(); });

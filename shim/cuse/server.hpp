@@ -72,11 +72,12 @@ private:
         pool_(std::move(pool)) {}
 
   void make_node(const topology::Group &group);
+  void look_after_abandoned();
 
   ServerOptions options_;
   Ledger &ledger_;
   observe::Observer &observer_;
-  client::AbandonedDescriptors abandoned_;
+  client::AbandonedDescriptors abandoned_{[this] { look_after_abandoned(); }};
   std::unique_ptr<Janitor> janitor_;
   std::shared_ptr<WorkerPool>
       pool_; ///< Its end waits for the last call, so all that calls use is still there.

@@ -2,9 +2,11 @@
 
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <thread>
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -145,8 +147,12 @@ cuse_lowlevel_ops Session::operations() {
 }
 
 bool Session::receive(Message &message) {
-  return fuse_session_receive_buf(session_.get(), &message.buffer_) > 0 &&
-         !refuse_interrupt(message);
+  const int received = fuse_session_receive_buf(session_.get(), &message.buffer_);
+  // The message waits; to ask for it at once, again and again, would not make room for it.
+  constexpr std::chrono::milliseconds pause{10};
+  if (received == -ENOMEM)
+    std::this_thread::sleep_for(pause);
+  return received > 0 && !refuse_interrupt(message);
 }
 
 void Session::process(const Message &message) {
