@@ -103,8 +103,8 @@ public:
 
   /// Takes the group in: claims its DMA and, once an IOMMU is set, attaches it.
   /// @return EPERM: the group is not viable. What ContainerOptions::may_grow says. EINVAL: reserved
-  ///         regions collide with mappings or with ContainerOptions::iova_window. EBUSY: a mapping's vaddr is invalid
-  ///         (VFIO_DMA_UNMAP_FLAG_VADDR).
+  ///         regions collide with mappings or with ContainerOptions::iova_window. EBUSY: a
+  ///         mapping's vaddr is invalid (VFIO_DMA_UNMAP_FLAG_VADDR).
   Result<std::shared_ptr<Membership>> join(const topology::Group &group,
                                            Ledger::Record group_record);
 
