@@ -33,7 +33,7 @@ std::string escaped(std::string_view text) {
   return safe;
 }
 
-std::string quoted(std::string_view text) {
+std::string quoted_name(std::string_view text) {
   constexpr std::size_t longest = 64;
   return '\'' + printable(text.substr(0, longest)) + (text.size() > longest ? "...'" : "'");
 }

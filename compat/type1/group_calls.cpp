@@ -53,11 +53,11 @@ Result<topology::Device> named_device(const topology::Group &group, std::string_
   const std::string_view name = text.substr(0, text.find(' '));
   const auto found = std::ranges::find(group.devices, name, &topology::Device::name);
   if (found == group.devices.end())
-    return fail(ENODEV, fmt::format("no device {} in group {}", quoted(name), group.id.value));
+    return fail(ENODEV, fmt::format("no device {} in group {}", quoted_name(name), group.id.value));
   const std::string_view options = text.substr(name.size());
   if (options.find_first_not_of(' ') != std::string_view::npos)
     return fail(EINVAL,
-                fmt::format("device options {} not supported (VF tokens)", quoted(options)));
+                fmt::format("device options {} not supported (VF tokens)", quoted_name(options)));
   return *found;
 }
 

@@ -16,6 +16,6 @@ std::string printable(std::string_view text);
 std::string escaped(std::string_view text);
 
 /// Text from a client's memory for a message: printable, and not longer than a name.
-std::string quoted(std::string_view text);
+std::string quoted_name(std::string_view text);
 
 } // namespace vfio_shim

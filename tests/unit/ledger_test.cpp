@@ -202,7 +202,6 @@ TEST_F(LedgerTest, ShowsAVaddrThatChanges) {
   seen = snapshot().containers.at(0).mapping_list.at(0);
   EXPECT_EQ(seen.vaddr, ClientAddr{0x5000});
   EXPECT_EQ(seen.access, both);
-  ledger->vaddr_changed(container, 0, std::nullopt); // Of a mapping that had no room.
 }
 
 TEST_F(LedgerTest, UsesSlotsAgainButNotIds) {

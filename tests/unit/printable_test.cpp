@@ -24,9 +24,9 @@ TEST(PrintableTest, LetsNothingElseThrough) {
 }
 
 TEST(PrintableTest, QuotesNoMoreThanANamesWorth) {
-  EXPECT_EQ(quoted("0000:00:02.0"), "'0000:00:02.0'");
-  EXPECT_EQ(quoted(std::string(64, 'x')), '\'' + std::string(64, 'x') + '\'');
-  EXPECT_EQ(quoted(std::string(4000, 'x')), '\'' + std::string(64, 'x') + "...'");
+  EXPECT_EQ(quoted_name("0000:00:02.0"), "'0000:00:02.0'");
+  EXPECT_EQ(quoted_name(std::string(64, 'x')), '\'' + std::string(64, 'x') + '\'');
+  EXPECT_EQ(quoted_name(std::string(4000, 'x')), '\'' + std::string(64, 'x') + "...'");
 }
 
 TEST(CommandNameTest, IsPrintableWhateverAProcessCallsItself) {
