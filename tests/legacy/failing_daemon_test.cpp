@@ -202,8 +202,9 @@ TEST_P(FailingDaemon, TheKernelHasNoMemoryForIt) {
     endure(step, FailingProcess::Kind::Pages, 1);
     if (!HasFatalFailure())
       endure(step, FailingProcess::Kind::Objects, 256);
-    if (!HasFatalFailure())
+    if (!HasFatalFailure()) {
       ASSERT_TRUE(step.call().ok());
+    }
   });
 }
 
@@ -222,8 +223,9 @@ TEST_P(FailingDaemon, TheKernelHasNoMemoryForTheClient) {
         ASSERT_TRUE(answer.ok()) << answer;
         return;
       }
-      if (injected == Injected::Memory)
+      if (injected == Injected::Memory) {
         EXPECT_TRUE(answer.ok() || answer == fails(ENOMEM)) << answer;
+      }
       recover(step, answer);
       if (HasFatalFailure() || HasNonfatalFailure())
         return;
