@@ -77,7 +77,7 @@ TEST_P(BlockedClient, ItsGroupIsOpenedManyTimesByFewThreads) {
     Child openers{[&] { open_many_times(provider(), edu.group, opens); }};
     std::this_thread::sleep_for(500ms);
     // Some are needed for a moment, where the group is free and is opened again and again.
-    EXPECT_LE(threads_of(daemon), before + opens / 4) << "threads are taken";
+    EXPECT_LE(threads_of(daemon), before + opens / 2) << "threads are taken";
     EXPECT_TRUE(openers.wait(5s)) << "an open() is never answered";
     stuck.end();
     EXPECT_TRUE(within(1s, [&] { return Group::try_open(provider(), edu.group) == succeeds; }));

@@ -244,7 +244,8 @@ TEST_P(FailingDaemon, HasNoDescriptorsLeft) {
         const Limit limit{daemon(), RLIMIT_NOFILE, static_cast<rlim_t>(*open.rbegin()) + 1 + left};
         answer = step.call();
       }
-      EXPECT_TRUE(answer.ok() || answer == fails(ENOMEM)) << answer;
+      // ENFILE: the daemon's last descriptors are not for what stays.
+      EXPECT_TRUE(answer.ok() || answer == fails(ENOMEM) || answer == fails(ENFILE)) << answer;
       recover(step, answer);
       if (HasFatalFailure())
         return;
