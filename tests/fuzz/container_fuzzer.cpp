@@ -276,14 +276,16 @@ private:
   void join(std::uint32_t number) {
     if (joined_.contains(number))
       return; // Group sees to that.
-    if (container_.join({.id = GroupId{number}, .devices = {}}, 0))
+    if (auto member = container_.join({.id = GroupId{number}, .devices = {}}, 0)) {
       joined_.insert(number);
+      members_.insert_or_assign(number, std::move(*member));
+    }
     require(hardware_.claimed == joined_, "claimed what did not join");
   }
 
   void leave(std::uint32_t number) {
     if (joined_.erase(number) != 0)
-      container_.leave(GroupId{number}, 0);
+      container_.leave(*members_.at(number));
     require(hardware_.claimed == joined_, "did not release what left");
   }
 
@@ -438,6 +440,7 @@ private:
   Bytestream script_;
   Hardware hardware_;
   BufferClient client_;
+  std::map<std::uint32_t, std::shared_ptr<Membership>> members_; ///< Also of those that have left.
   std::set<std::uint32_t> joined_;
   Container container_{{.make_backend = [this]() -> Result<std::unique_ptr<Backend>> {
                           return std::make_unique<CheckingBackend>(hardware_);

@@ -42,16 +42,17 @@ private:
 class NativeDirtyTracking : public testing::Test {
 protected:
   void TearDown() override {
-    for (const GroupId group : joined_)
-      container_.container().leave(group, 0);
+    for (const auto &[group, member] : joined_)
+      container_.container().leave(*member);
   }
 
   void join(GroupId group) {
-    ASSERT_EQ(answer_of(container_.container().join({.id = group, .devices = {}}, 0)), succeeds);
-    joined_.insert(group);
+    auto member = container_.container().join({.id = group, .devices = {}}, 0);
+    ASSERT_TRUE(member) << member.error().describe();
+    joined_.emplace(group, std::move(*member));
   }
   void leave(GroupId group) {
-    container_.container().leave(group, 0);
+    container_.container().leave(*joined_.at(group));
     joined_.erase(group);
   }
   /// One mapping of @p count pages, from page @p first on.
@@ -88,7 +89,7 @@ protected:
   ContainerFile container_ = program_.open_container();
 
 private:
-  std::set<GroupId> joined_;
+  std::map<GroupId, std::shared_ptr<Membership>> joined_;
 };
 
 /// One group, whose IOMMU tracks.

@@ -384,17 +384,22 @@ protected:
   static constexpr GroupId first_group{1};
 
   void SetUp() override {
-    ASSERT_EQ(answer_of(container.container().join({.id = first_group, .devices = {}}, 0)),
-              succeeds);
+    auto joined = container.container().join({.id = first_group, .devices = {}}, 0);
+    ASSERT_TRUE(joined) << joined.error().describe();
+    member = std::move(*joined);
     ASSERT_EQ(container.set_iommu(), succeeds);
     ASSERT_EQ(container.map(MockBackend::aperture, address_of(memory), size_of(memory)), succeeds);
   }
-  void TearDown() override { container.container().leave(first_group, 0); }
+  void TearDown() override {
+    if (member)
+      container.container().leave(*member);
+  }
 
   vfio_bitmap in(std::vector<std::uint64_t> &bits) {
     return bitmap_argument(address_of(bits.data()), bits.size() * sizeof(bits[0]));
   }
 
+  std::shared_ptr<Membership> member;
   Program program{{.make_backend = [this]() -> Result<std::unique_ptr<Backend>> {
                     auto made = MockBackend::create();
                     if (!made)
