@@ -14,7 +14,8 @@ namespace legacy {
 namespace {
 
 Fd take_faults(const Memory &memory) {
-  Fd faults{static_cast<int>(::syscall(SYS_userfaultfd, O_CLOEXEC))};
+  // Without O_NONBLOCK it cannot be polled.
+  Fd faults{static_cast<int>(::syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK))};
   if (!faults.is_open())
     throw_errno("userfaultfd");
   uffdio_api api{};
@@ -36,7 +37,8 @@ MissingPage::MissingPage() : memory_{page * 2}, faults_{take_faults(memory_)} {}
 
 void MissingPage::await_fault(std::chrono::seconds patience) const {
   pollfd poll{faults_.number(), POLLIN, 0};
-  if (::poll(&poll, 1, static_cast<int>(std::chrono::milliseconds{patience}.count())) != 1)
+  if (::poll(&poll, 1, static_cast<int>(std::chrono::milliseconds{patience}.count())) != 1 ||
+      (poll.revents & POLLIN) == 0)
     throw std::runtime_error{"nobody waits for the missing page"};
 }
 
