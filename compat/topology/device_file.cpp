@@ -1,5 +1,8 @@
 #include "topology/device_file.hpp"
 
+#include "topology/sysfs_link.hpp"
+
+#include <cerrno>
 #include <system_error>
 
 #include <fcntl.h>
@@ -12,44 +15,50 @@ namespace fs = std::filesystem;
 
 namespace {
 
-/// The last component of what the link @p link points to, or "" if there is no such link.
-std::string link_target_name(const fs::path &link) {
-  std::error_code error;
-  const fs::path target = fs::read_symlink(link, error);
-  return error ? std::string{} : target.filename().string();
-}
-
 /// The same arguments as statx(). A file of a FUSE server is not asked about: it need not answer.
-fs::path directory_of(int base, const char *path, int flags, const Roots &roots) {
+Result<fs::path> directory_of(int base, const char *path, int flags, const Roots &roots) {
   struct statx file {};
-  if (::statx(base, path, flags | AT_STATX_DONT_SYNC, STATX_TYPE, &file) != 0 ||
-      !S_ISCHR(file.stx_mode))
-    return {};
+  if (::statx(base, path, flags | AT_STATX_DONT_SYNC, STATX_TYPE, &file) != 0) {
+    const std::error_code error(errno, std::generic_category());
+    if (error == std::errc::not_enough_memory)
+      return fail(ENOMEM, "statx");
+    return fs::path{};
+  }
+  if (!S_ISCHR(file.stx_mode))
+    return fs::path{};
   return roots.sys / "dev/char" / fmt::format("{}:{}", file.stx_rdev_major, file.stx_rdev_minor);
 }
 
 /// The device that has the cdev at @p directory of sysfs; "" if that is no VFIO cdev.
-std::string device_of(const fs::path &directory) {
-  if (directory.empty() || !is_of_class(directory, "vfio-dev"))
-    return {};
-  return link_target_name(directory / "device");
+Result<std::string> device_of(const Result<fs::path> &directory) {
+  if (!directory)
+    return pass_on(directory);
+  if (directory->empty())
+    return std::string{};
+  const auto right = is_of_class(*directory, "vfio-dev");
+  if (!right)
+    return pass_on(right);
+  return *right ? link_target_name(*directory / "device") : std::string{};
 }
 
 } // namespace
 
-fs::path sysfs_directory(const Fd &file, const Roots &roots) {
+Result<fs::path> sysfs_directory(const Fd &file, const Roots &roots) {
   return directory_of(file.get(), "", AT_EMPTY_PATH, roots);
 }
 
-bool is_of_class(const fs::path &directory, std::string_view name) {
-  return link_target_name(directory / "subsystem") == name;
+Result<bool> is_of_class(const fs::path &directory, std::string_view name) {
+  const auto subsystem = link_target_name(directory / "subsystem");
+  if (!subsystem)
+    return pass_on(subsystem);
+  return *subsystem == name;
 }
 
-std::string device_behind(const Fd &file, const Roots &roots) {
+Result<std::string> device_behind(const Fd &file, const Roots &roots) {
   return device_of(sysfs_directory(file, roots));
 }
 
-std::string device_at(const fs::path &path, const Roots &roots) {
+Result<std::string> device_at(const fs::path &path, const Roots &roots) {
   return device_of(directory_of(AT_FDCWD, path.c_str(), 0, roots));
 }
 
@@ -57,9 +66,12 @@ Result<Fd> open_cdev(const Device &device, const Roots &roots) {
   Fd file{::open(device.cdev.c_str(), O_RDWR | O_CLOEXEC)};
   if (!file)
     return fail_errno(device.cdev);
-  if (const std::string name = device_behind(file, roots); name != device.name)
+  const auto name = device_behind(file, roots);
+  if (!name)
+    return pass_on(name);
+  if (*name != device.name)
     return fail(ENODEV, fmt::format("{} is no longer {}'s, but {}", device.cdev.string(),
-                                    device.name, name.empty() ? "nobody's" : name + "'s"));
+                                    device.name, name->empty() ? "nobody's" : *name + "'s"));
   return file;
 }
 

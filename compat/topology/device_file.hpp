@@ -1,6 +1,7 @@
 /// @file
-/// Which device an open file is of. A path does not tell for long: a node's number is given to the
-/// next device as soon as its own is gone.
+/// Which device an open file is of. The errors are of looking (ENOMEM, EMFILE), not of what is
+/// there. A path does not tell for long: a node's number is given to the next device as soon as its
+/// own is gone.
 #pragma once
 
 #include "vfio_shim/fd.hpp"
@@ -13,20 +14,20 @@
 namespace vfio_shim::topology {
 
 /// The sysfs directory of the character device that @p file is open on; empty if it is none.
-std::filesystem::path sysfs_directory(const Fd &file, const Roots &roots = {});
+Result<std::filesystem::path> sysfs_directory(const Fd &file, const Roots &roots = {});
 
 /// Whether the device whose sysfs directory is @p directory is of class @p name.
-bool is_of_class(const std::filesystem::path &directory, std::string_view name);
+Result<bool> is_of_class(const std::filesystem::path &directory, std::string_view name);
 
 /// The name of the device whose VFIO cdev @p file is open on; "" for any other file.
 ///
 /// This stays true for as long as @p file is open: the kernel does not give the cdev's number to
 /// another device before.
-std::string device_behind(const Fd &file, const Roots &roots = {});
+Result<std::string> device_behind(const Fd &file, const Roots &roots = {});
 
 /// The name of the device that has the VFIO cdev at @p path; "" if there is none. Opens nothing and
 /// asks no server of a file system. May be out of date at once.
-std::string device_at(const std::filesystem::path &path, const Roots &roots = {});
+Result<std::string> device_at(const std::filesystem::path &path, const Roots &roots = {});
 
 /// Opens the cdev of @p device.
 /// @return ENODEV: the path leads to another device by now, or to none. The errno of open().

@@ -1,5 +1,7 @@
 #include "vfio_shim/topology.hpp"
 
+#include "topology/sysfs_link.hpp"
+
 #include <algorithm>
 #include <array>
 #include <charconv>
@@ -19,22 +21,6 @@ namespace {
 /// Drivers with driver_managed_dma set, besides those that give their device a VFIO cdev.
 constexpr std::array<std::string_view, 5> drivers_without_dma = {"pci-stub", "pcieport", "vfio-pci",
                                                                  "fsl_mc_dprc", "vfio-platform"};
-
-/// Whether a file could not be read because it is not there, or is of another kind. Anything else,
-/// such as a lack of descriptors or memory, says nothing about the machine.
-bool is_not_there(const std::error_code &error) {
-  return error == std::errc::no_such_file_or_directory || error == std::errc::no_such_device ||
-         error == std::errc::not_a_directory || error == std::errc::invalid_argument;
-}
-
-/// The last component of what the link @p link points to, or "" if there is no such link.
-Result<std::string> link_target_name(const fs::path &link) {
-  std::error_code error;
-  const fs::path target = fs::read_symlink(link, error);
-  if (error && !is_not_there(error))
-    return fail(error.value(), link);
-  return error ? std::string{} : target.filename().string();
-}
 
 std::optional<GroupId> parse_group_id(std::string_view text) {
   std::uint32_t number = 0;

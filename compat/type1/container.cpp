@@ -22,6 +22,15 @@ Result<void> limit(AddressSpace &space, IovaRange window) {
   return {};
 }
 
+/// The failure as the client is to see it. No call on a container gives it a descriptor, so if
+/// there were too many they were not its own.
+template <typename T>
+Result<T> seen_by_client(Result<T> result) {
+  if (!result && result.error().code == EMFILE)
+    result.error().code = ENFILE;
+  return result;
+}
+
 } // namespace
 
 Result<std::shared_ptr<Container>> Container::open(ContainerOptions options, Pid client) {
@@ -49,7 +58,7 @@ Result<std::shared_ptr<Membership>> Container::join(const topology::Group &group
   if (const auto unplugged = groups_.find(group.id); unplugged != groups_.end())
     let_go(*std::shared_ptr(unplugged->second));
   VFIO_SHIM_TRY(may_grow());
-  VFIO_SHIM_TRY(make_backend_if_none());
+  VFIO_SHIM_TRY(seen_by_client(make_backend_if_none()));
   auto joined = backend_->claim(group);
   if (joined && iommu_) {
     joined = may_attach();
@@ -61,7 +70,7 @@ Result<std::shared_ptr<Membership>> Container::join(const topology::Group &group
   if (!joined) {
     if (groups_.empty())
       backend_.reset();
-    return pass_on(joined);
+    return pass_on(seen_by_client(std::move(joined)));
   }
   auto member = std::make_shared<Membership>(group.id, group_record);
   groups_.emplace(group.id, member);
@@ -176,7 +185,7 @@ Result<Fd> Container::open_device(GroupId group, const topology::Device &device)
   if (!iommu_)
     return fail(EINVAL, "no VFIO_SET_IOMMU yet");
   VFIO_SHIM_TRY(may_grow());
-  return backend_->open_device(group, device);
+  return seen_by_client(backend_->open_device(group, device));
 }
 
 void Container::given_away(GroupId group, std::string_view name) {

@@ -81,9 +81,11 @@ Result<Fd> copy_of_device(const std::function<Result<Fd>(ClientFd)> &copy_of, Pi
   };
   const auto copy_if_device = [&](int number) {
     auto copy = copy_of(ClientFd{number});
-    if (!copy)
-      look_at(copy.error().code);
-    return copy && topology::device_behind(*copy, roots) == device ? std::move(*copy) : Fd{};
+    const auto name =
+        copy ? topology::device_behind(*copy, roots) : Result<std::string>(pass_on(copy));
+    if (!name)
+      look_at(name.error().code);
+    return name && *name == device ? std::move(*copy) : Fd{};
   };
   if (Fd copy = copy_if_device(likely.value))
     return copy;
@@ -91,7 +93,10 @@ Result<Fd> copy_of_device(const std::function<Result<Fd>(ClientFd)> &copy_of, Pi
   const std::filesystem::path numbers = fmt::format("/proc/{}/fd", pid.value);
   for (std::filesystem::directory_iterator entry(numbers, error), end; !error && entry != end;
        entry.increment(error)) {
-    if (topology::device_at(entry->path(), roots) != device)
+    const auto name = topology::device_at(entry->path(), roots);
+    if (!name)
+      look_at(name.error().code);
+    if (!name || *name != device)
       continue; // Not even copied: to close the copy of a file may wait for its server.
     if (Fd copy = copy_if_device(std::atoi(entry->path().filename().c_str())))
       return copy;

@@ -1,6 +1,7 @@
 #include "client/descriptor_reserve.hpp"
 
 #include <algorithm>
+#include <cerrno>
 
 #include <sys/eventfd.h>
 #include <sys/resource.h>
@@ -37,6 +38,8 @@ Result<Fd> outside_reserve(Fd file) {
 
 Result<void> room_for_lasting_descriptors() {
   const Fd next{::eventfd(0, EFD_CLOEXEC)};
+  if (!next && errno != EMFILE)
+    return fail_errno("eventfd");
   if (!next || lies_in_reserve(next))
     return no_room();
   return {};

@@ -20,7 +20,7 @@ bool lies_in_reserve(const Fd &file);
 Result<Fd> outside_reserve(Fd file);
 
 /// Says whether there is room for descriptors that stay, before work is begun that takes some.
-/// @return ENFILE if the next descriptor would lie in the reserve, or there is none.
+/// @return ENFILE if the next descriptor would lie in the reserve, or there is none. ENOMEM.
 Result<void> room_for_lasting_descriptors();
 
 } // namespace vfio_shim::client

@@ -26,8 +26,8 @@ std::string node_name(const fs::path &directory) {
 } // namespace
 
 std::optional<GroupId> group_behind(const Fd &file) {
-  const fs::path directory = topology::sysfs_directory(file);
-  if (directory.empty() || !topology::is_of_class(directory, "cuse"))
+  const fs::path directory = topology::sysfs_directory(file).value_or(fs::path{});
+  if (directory.empty() || !topology::is_of_class(directory, "cuse").value_or(false))
     return std::nullopt;
   const fs::path name = node_name(directory);
   const std::string number = name.filename();
@@ -40,7 +40,7 @@ std::optional<GroupId> group_behind(const Fd &file) {
 }
 
 bool is_device(const Fd &file) {
-  return !topology::device_behind(file).empty();
+  return !topology::device_behind(file).value_or("").empty();
 }
 
 } // namespace vfio_shim::supervise

@@ -137,7 +137,8 @@ TEST_P(BlockedClient, OthersDevicesAreUnboundAndBound) {
 
 TEST_P(BlockedClient, ItsDeviceIsPluggedInAgain) {
   const PciDevice edu = topology::lone_edus(1)[0];
-  // In the midst of a map the container cannot let its own device go: the kernel's could not either.
+  // In the midst of a map the container cannot let its own device go: the kernel's could not
+  // either.
   for (const StuckIn where : {StuckIn::Argument}) {
     SCOPED_TRACE(where);
     Client client{provider(), edu};

@@ -3,6 +3,8 @@
 
 #include <cerrno>
 
+#include <sys/ptrace.h>
+
 #include "child.h"
 #include "held_supervisor.h"
 #include "machine.h"
@@ -20,7 +22,7 @@ INSTANTIATE_TEST_SUITE_P(, DeadSupervisor, testing::ValuesIn(supervised_provider
 
 TEST_P(DeadSupervisor, LeavesNoCallThatSeemsToHaveSucceeded) {
   const Signpost calls;
-  HeldSupervisor supervisor;
+  HeldSupervisor supervisor{PTRACE_GETSIGMASK};
   Child child{[&] {
     const Machine machine;
     calls.announce();

@@ -144,7 +144,7 @@ protected:
 TEST_F(OpenCdev, OpensTheDevice) {
   const auto file = open_cdev(device(), sysfs.roots());
   ASSERT_TRUE(file);
-  EXPECT_EQ(device_behind(*file, sysfs.roots()), "0000:00:03.0");
+  EXPECT_EQ(device_behind(*file, sysfs.roots()).value(), "0000:00:03.0");
 }
 
 TEST_F(OpenCdev, RefusesAnotherDeviceThatHasTheNumberNow) {

@@ -56,17 +56,6 @@ bool is_event(int status, int event) {
   return (status >> 16) == event;
 }
 
-/// Whether a thread that has stopped at a system call is about to act on a thread by its id.
-bool is_about_to_act(pid_t thread) {
-  __ptrace_syscall_info call{};
-  if (trace(PTRACE_GET_SYSCALL_INFO, thread, sizeof(call),
-            reinterpret_cast<unsigned long>(&call)) <= 0)
-    return false;
-  return call.op == PTRACE_SYSCALL_INFO_ENTRY &&
-         (call.entry.nr == SYS_process_vm_writev ||
-          (call.entry.nr == SYS_ptrace && call.entry.args[0] == PTRACE_SEIZE));
-}
-
 } // namespace
 
 std::vector<Provider> supervised_providers() {
@@ -75,10 +64,23 @@ std::vector<Provider> supervised_providers() {
   return providers;
 }
 
-HeldSupervisor::HeldSupervisor() : process_{find_supervisor()} {
+HeldSupervisor::HeldSupervisor(std::optional<long> also)
+    : process_{find_supervisor()}, also_{also} {
   if (trace(PTRACE_SEIZE, process_, 0, PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACECLONE) != 0)
     throw_errno("PTRACE_SEIZE of the supervisor");
   threads_.insert(process_);
+}
+
+/// Whether a thread that has stopped at a system call is about to act on a thread by its id.
+bool HeldSupervisor::is_about_to_act(pid_t thread) const {
+  __ptrace_syscall_info call{};
+  if (trace(PTRACE_GET_SYSCALL_INFO, thread, sizeof(call),
+            reinterpret_cast<unsigned long>(&call)) <= 0 ||
+      call.op != PTRACE_SYSCALL_INFO_ENTRY)
+    return false;
+  const auto request = static_cast<long>(call.entry.args[0]);
+  return call.entry.nr == SYS_process_vm_writev ||
+         (call.entry.nr == SYS_ptrace && (request == PTRACE_SEIZE || request == also_));
 }
 
 HeldSupervisor::~HeldSupervisor() {

@@ -3,6 +3,7 @@
 #include "client/provider.h"
 
 #include <chrono>
+#include <optional>
 #include <set>
 #include <vector>
 
@@ -19,8 +20,9 @@ std::vector<Provider> supervised_providers();
 /// To be used by one thread. Must not live while this process itself makes a trapped call.
 class HeldSupervisor {
 public:
+  /// @param also A request of ptrace(2) that it is to be held at, too.
   /// Throws std::runtime_error if there is no supervisor, std::system_error.
-  HeldSupervisor();
+  explicit HeldSupervisor(std::optional<long> also = std::nullopt);
   HeldSupervisor(const HeldSupervisor &) = delete;
   HeldSupervisor &operator=(const HeldSupervisor &) = delete;
   ~HeldSupervisor();
@@ -36,9 +38,11 @@ public:
 private:
   /// @return Whether the thread is where it is to be held.
   bool handle_stop(pid_t thread, int status);
+  bool is_about_to_act(pid_t thread) const;
   void let_go();
 
   pid_t process_;
+  std::optional<long> also_;
   std::set<pid_t> threads_; ///< All are traced.
   pid_t held_ = 0;
 };
