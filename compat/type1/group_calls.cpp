@@ -69,6 +69,27 @@ Result<Fd> copy_from(const Fd &process, ClientFd number) {
   return copy;
 }
 
+/// Where the process's descriptors are listed: at the first of its threads that still has them.
+std::filesystem::path descriptors_of(Pid pid) {
+  using Entries = std::filesystem::directory_iterator;
+  const std::filesystem::path process = fmt::format("/proc/{}", pid.value);
+  std::error_code error;
+  for (Entries thread(process / "task", error), end; !error && thread != end;
+       thread.increment(error)) {
+    std::error_code ended;
+    if (Entries(thread->path() / "fd", ended) != end && !ended)
+      return thread->path() / "fd";
+  }
+  return process / "fd";
+}
+
+/// A failure to look at sysfs. If there were too many descriptors, they were not the client's.
+tl::unexpected<Error> cannot_look(Error error) {
+  if (error.code == EMFILE)
+    error.code = ENFILE;
+  return tl::unexpected<Error>(std::move(error));
+}
+
 /// A copy of the device's open file in a process: of descriptor @p likely if that is it, or else of
 /// any that is. Nothing if the process has it open no more. ENOMEM: we could not look everywhere.
 /// @param copy_of Copies a descriptor of the process @p pid: of a process that uses its number
@@ -90,7 +111,7 @@ Result<Fd> copy_of_device(const std::function<Result<Fd>(ClientFd)> &copy_of, Pi
   if (Fd copy = copy_if_device(likely.value))
     return copy;
   std::error_code error;
-  const std::filesystem::path numbers = fmt::format("/proc/{}/fd", pid.value);
+  const std::filesystem::path numbers = descriptors_of(pid);
   for (std::filesystem::directory_iterator entry(numbers, error), end; !error && entry != end;
        entry.increment(error)) {
     const auto name = topology::device_at(entry->path(), roots);
@@ -146,7 +167,7 @@ struct GroupCalls {
       return fail(EBADFD, "not a container's file");
     const auto topology = topology::find(group.id_, group.roots_);
     if (!topology)
-      return pass_on(topology);
+      return cannot_look(topology.error());
     auto joined = container->join(*topology, group.record_);
     if (!joined)
       return pass_on(joined);
@@ -171,7 +192,7 @@ struct GroupCalls {
       return pass_on(name);
     const auto topology = topology::find(group.id_, group.roots_);
     if (!topology)
-      return pass_on(topology);
+      return cannot_look(topology.error());
     const auto device = named_device(*topology, *name);
     if (!device)
       return pass_on(device);
