@@ -1,6 +1,7 @@
 #include "confinement.hpp"
 
 #include "client/answer.h"
+#include "client/seccomp.h"
 
 #include <array>
 #include <cstddef>
@@ -30,26 +31,7 @@ public:
 class Sandboxed final : public Confinement {
 public:
   std::string_view name() const override { return "sandboxed"; }
-  void confine_this_process() const override {
-    constexpr auto iommufd_type = static_cast<std::uint32_t>(';');
-    constexpr std::uint32_t number = offsetof(seccomp_data, nr);
-    constexpr std::uint32_t command = offsetof(seccomp_data, args) + sizeof(std::uint64_t);
-    constexpr std::uint32_t first_of_iommufd = (iommufd_type << 8) | 0x80;
-    std::array program{
-        sock_filter BPF_STMT(BPF_LD | BPF_W | BPF_ABS, number),
-        sock_filter BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_socketpair, 6, 0),
-        sock_filter BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_recvmsg, 5, 0),
-        sock_filter BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_ioctl, 0, 3),
-        sock_filter BPF_STMT(BPF_LD | BPF_W | BPF_ABS, command),
-        sock_filter BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, first_of_iommufd, 0, 1),
-        sock_filter BPF_JUMP(BPF_JMP | BPF_JGT | BPF_K, first_of_iommufd + 0x1f, 0, 1),
-        sock_filter BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-        sock_filter BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
-    };
-    const sock_fprog filter{.len = program.size(), .filter = program.data()};
-    Answer::of(::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)).or_throw("PR_SET_NO_NEW_PRIVS");
-    Answer::of(::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter)).or_throw("PR_SET_SECCOMP");
-  }
+  void confine_this_process() const override { legacy::forbid_oneself_borrowed_calls(); }
 };
 
 class Unprivileged final : public Confinement {

@@ -2,6 +2,7 @@
 
 #include "client/client.h"
 #include "client/memory.h"
+#include "client/seccomp.h"
 
 #include <array>
 #include <atomic>
@@ -75,7 +76,7 @@ public:
   std::string_view name() const override { return "patches-its-system-call"; }
   void do_harm(const Setting &setting, Random random) const override {
     const legacy::Client client{setting.options.provider, setting.devices.front()};
-    deny_sockets();
+    deny_oneself_sockets();
     const Code code;
     std::jthread patcher{[&] {
       for (;;) {
@@ -141,18 +142,6 @@ private:
 
     std::byte *start_;
   };
-
-  static void deny_sockets() {
-    std::array program{
-        sock_filter BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
-        sock_filter BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_socket, 0, 1),
-        sock_filter BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
-        sock_filter BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    };
-    const sock_fprog filter{.len = program.size(), .filter = program.data()};
-    Answer::of(::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)).or_throw("PR_SET_NO_NEW_PRIVS");
-    Answer::of(::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter)).or_throw("PR_SET_SECCOMP");
-  }
 
   /// Not of the kind that the daemon uses for a moment.
   static bool has_a_socket() {

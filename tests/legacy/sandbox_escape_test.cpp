@@ -1,6 +1,8 @@
 // A client that denies itself a system call does not get it by changing the code that a borrowed
 // thread of it runs.
 
+#include "client/seccomp.h"
+
 #include <algorithm>
 #include <array>
 #include <atomic>
@@ -24,20 +26,6 @@ namespace {
 
 using namespace legacy;
 using namespace std::chrono_literals;
-
-/// socket() is EPERM from now on, in this thread and those that it starts.
-void deny_oneself_sockets() {
-  std::array program{
-      sock_filter BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
-      sock_filter BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_socket, 0, 1),
-      sock_filter BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
-      sock_filter BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-  };
-  const sock_fprog filter{.len = program.size(), .filter = program.data()};
-  if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
-      ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) != 0)
-    throw std::system_error{errno, std::generic_category(), "PR_SET_SECCOMP"};
-}
 
 /// Code that makes an ioctl, and that can be changed while it does: then it makes
 /// socket(AF_UNIX, SOCK_STREAM, 0), and notes the result.
