@@ -58,7 +58,7 @@ Result<Fd> OwnProcess::copy_of(ClientFd number) {
   return copy;
 }
 
-std::shared_ptr<Container> OwnProcess::container_behind(const Fd &file) {
+Result<std::shared_ptr<Container>> OwnProcess::container_behind(const Fd &file) {
   return find_container_ ? find_container_(file) : nullptr;
 }
 

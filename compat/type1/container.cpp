@@ -222,8 +222,12 @@ Result<void> Container::make_backend_if_none() {
   return {};
 }
 
+Result<void> Container::attach_claimed() {
+  return seen_by_client(backend_->attach_claimed());
+}
+
 Result<void> Container::refresh_address_space() {
-  VFIO_SHIM_TRY(backend_->attach_claimed());
+  VFIO_SHIM_TRY(attach_claimed());
   auto space = backend_->address_space();
   if (!space)
     return pass_on(space);

@@ -108,7 +108,7 @@ struct ContainerCalls {
     VFIO_SHIM_TRY(iommu.mappings.check_map(request, iommu.space));
     if (iommu.tracking_dirty && !type1::trackable(request.size, iommu.space.page_size()))
       return fail(EINVAL, "too large for dirty tracking");
-    VFIO_SHIM_TRY(container.backend_->attach_claimed());
+    VFIO_SHIM_TRY(container.attach_claimed());
     // Once it is mapped, nothing may fail any more.
     auto entry = type1::MappingTable::entry_of(request);
     VFIO_SHIM_TRY(container.backend_->map(client, request));

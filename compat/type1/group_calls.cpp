@@ -162,7 +162,10 @@ struct GroupCalls {
       return fail(ENODEV, "the group is closed, or was unplugged");
     if (group.container_)
       return fail(EINVAL, "group is in a container already");
-    auto container = client.container_behind(*file);
+    const auto found = client.container_behind(*file);
+    if (!found)
+      return pass_on(found);
+    const std::shared_ptr<Container> &container = *found;
     if (!container)
       return fail(EBADFD, "not a container's file");
     const auto topology = topology::find(group.id_, group.roots_);
@@ -172,7 +175,7 @@ struct GroupCalls {
     if (!joined)
       return pass_on(joined);
     group.membership_ = std::move(*joined);
-    group.container_ = std::move(container);
+    group.container_ = container;
     return 0;
   }
 

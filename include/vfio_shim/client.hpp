@@ -74,7 +74,8 @@ public:
   virtual Result<Fd> copy_of(ClientFd number) = 0;
 
   /// The container that @p file is an open file of, or nothing if it is another kind of file.
-  virtual std::shared_ptr<Container> container_behind(const Fd &file) = 0;
+  /// @return ENOMEM: it cannot be told.
+  virtual Result<std::shared_ptr<Container>> container_behind(const Fd &file) = 0;
 
   /// Installs @p file in the client, close-on-exec. @return Its number there; EMFILE as open()
   /// does.

@@ -146,6 +146,7 @@ private:
   Result<void> may_grow() const;
   Result<void> make_backend_if_none();
   Result<void> may_attach() const;
+  Result<void> attach_claimed();
   Result<void> refresh_address_space();
   void end_address_space();
 

@@ -25,7 +25,7 @@ public:
   Result<std::vector<MemoryPart>> memory_parts(ClientAddr start, Bytes size,
                                                Access access) override;
   Result<Fd> copy_of(ClientFd number) override;
-  std::shared_ptr<Container> container_behind(const Fd &file) override;
+  Result<std::shared_ptr<Container>> container_behind(const Fd &file) override;
   Result<ClientFd> hand_over(const Fd &file) override;
 
 private:

@@ -8,6 +8,9 @@
 #include "vfio_shim/process_memory.hpp"
 
 #include <algorithm>
+#include <bit>
+#include <cerrno>
+#include <cstddef>
 #include <csignal>
 #include <span>
 
@@ -42,6 +45,29 @@ long trace(int request, Tid thread, std::uint64_t address, const void *data) {
 
 const void *as_data(std::uint64_t number) {
   return reinterpret_cast<const void *>(number);
+}
+
+/// The register at @p offset in user_regs_struct. The kernel needs no memory for this.
+/// @return False, with errno, if it cannot be read.
+bool peek_register(Tid thread, std::size_t offset, std::uint64_t &value) {
+  errno = 0;
+  value = static_cast<std::uint64_t>(trace(PTRACE_PEEKUSER, thread, offset, nullptr));
+  return errno == 0;
+}
+
+/// All registers. That the kernel is short of memory is no reason not to get them: without them
+/// nobody could give the thread its answer.
+bool get_registers(Tid thread, user_regs_struct &registers) {
+  if (trace(PTRACE_GETREGS, thread, 0, &registers) == 0)
+    return true;
+  if (errno != ENOMEM)
+    return false;
+  std::array<std::uint64_t, sizeof(registers) / sizeof(std::uint64_t)> one_by_one{};
+  for (std::size_t at = 0; at < one_by_one.size(); ++at)
+    if (!peek_register(thread, at * sizeof(std::uint64_t), one_by_one[at]))
+      return false;
+  registers = std::bit_cast<user_regs_struct>(one_by_one);
+  return true;
 }
 
 bool is_exit_stop(int status) {
@@ -108,7 +134,7 @@ BorrowedThread::~BorrowedThread() {
 }
 
 Result<void> BorrowedThread::save_state() {
-  if (trace(PTRACE_GETREGS, thread_, 0, &registers_) != 0)
+  if (!get_registers(thread_, registers_))
     return lost("PTRACE_GETREGS");
   if (trace(PTRACE_GETSIGMASK, thread_, sizeof(signal_mask_), &signal_mask_) != 0)
     return lost("PTRACE_GETSIGMASK");
@@ -174,10 +200,10 @@ Result<long> BorrowedThread::leave(const SystemCall &call) {
     VFIO_SHIM_TRY(resume());
   } while (!is_system_call_stop(stop_status_));
   VFIO_SHIM_TRY(judge_by_filters(true));
-  user_regs_struct after{};
-  if (trace(PTRACE_GETREGS, thread_, 0, &after) != 0)
-    return lost("PTRACE_GETREGS");
-  const long result = static_cast<long>(after.rax);
+  std::uint64_t returned = 0;
+  if (!peek_register(thread_, offsetof(user_regs_struct, rax), returned))
+    return lost("PTRACE_PEEKUSER");
+  const long result = static_cast<long>(returned);
   if (result < 0 && result >= -highest_errno && !is_to_be_made_again(result))
     return fail(static_cast<int>(-result), fmt::format("borrowed system call {}", call.number));
   return result;
@@ -236,6 +262,9 @@ Result<ClientAddr> BorrowedThread::scratch() {
                 "a page in the client: " + mapped.error().where);
   scratch_ = ClientAddr{static_cast<std::uint64_t>(*mapped)};
   scratch_is_temporary_ = true;
+  // What a page that has just been made can lack is memory.
+  if (!write_memory(thread_, scratch_, std::array{std::byte{}}))
+    return fail(ENOMEM, "the memory of a page in the client");
   return scratch_;
 }
 

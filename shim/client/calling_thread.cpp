@@ -144,7 +144,7 @@ Result<Fd> CallingThread::copy_of(ClientFd number) {
   return copy_descriptor(**handle, number);
 }
 
-std::shared_ptr<Container> CallingThread::container_behind(const Fd &file) {
+Result<std::shared_ptr<Container>> CallingThread::container_behind(const Fd &file) {
   return surroundings_.find_container ? surroundings_.find_container(file) : nullptr;
 }
 

@@ -16,7 +16,7 @@
 namespace vfio_shim::client {
 
 /// Tells which container an open file stands for.
-using ContainerFinder = std::function<std::shared_ptr<Container>(const Fd &)>;
+using ContainerFinder = std::function<Result<std::shared_ptr<Container>>(const Fd &)>;
 
 /// What a call may need to know that does not lie with its client.
 struct Surroundings {
@@ -58,7 +58,7 @@ public:
   Result<std::vector<MemoryPart>> memory_parts(ClientAddr start, Bytes size,
                                                Access access) override;
   Result<Fd> copy_of(ClientFd number) override;
-  std::shared_ptr<Container> container_behind(const Fd &file) override;
+  Result<std::shared_ptr<Container>> container_behind(const Fd &file) override;
   Result<ClientFd> hand_over(const Fd &file) override;
 
 private:

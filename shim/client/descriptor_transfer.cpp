@@ -63,7 +63,7 @@ Result<void> send_descriptor(const Fd &socket, const Fd &file) {
   const int number = file.get();
   std::memcpy(CMSG_DATA(header), &number, sizeof(number));
   if (::sendmsg(socket.get(), &message, MSG_NOSIGNAL | MSG_DONTWAIT) != 1)
-    return fail_errno("sending the descriptor");
+    return fail(errno == ENOBUFS ? ENOMEM : errno, "sending the descriptor");
   return {};
 }
 

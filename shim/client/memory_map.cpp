@@ -2,6 +2,7 @@
 
 #include "abi/procmap.hpp"
 #include "abi/vfio.hpp"
+#include "client/process_handle.hpp"
 
 #include "vfio_shim/call_witness.hpp"
 
@@ -28,6 +29,11 @@ std::optional<abi::ProcmapQuery> find_vma(const Fd &maps, std::uint64_t address)
   if (::ioctl(maps.get(), abi::procmap_query, &query) != 0)
     return std::nullopt;
   return query;
+}
+
+/// Whether it was for want of room here, rather than for a reason of the client's.
+bool is_shortage(int code) {
+  return code == EMFILE || code == ENFILE || code == ENOMEM;
 }
 
 bool permits(const abi::ProcmapQuery &vma, Access access) {
@@ -92,7 +98,7 @@ std::uint64_t file_offset(const abi::ProcmapQuery &vma, std::uint64_t address) {
 
 /// The dma-buf of the BAR that [@p start, @p end) of @p vma is part of, if it is device memory. It
 /// is mapped as @p access needs.
-/// @return EFAULT: it is, but this kernel cannot export it.
+/// @return EFAULT: it is, but this kernel cannot export it. ENFILE, ENOMEM: it cannot be told.
 Result<FilePart> bar_behind(DeviceMemory &devices, const Fd &maps, const abi::ProcmapQuery &vma,
                             std::uint64_t start, std::uint64_t end, Access access) {
   const std::uint64_t place = file_offset(vma, start);
@@ -100,6 +106,8 @@ Result<FilePart> bar_behind(DeviceMemory &devices, const Fd &maps, const abi::Pr
   if (!bar && bar.error().code == EOPNOTSUPP)
     return fail(EFAULT, fmt::format("client memory at {:#x} is a device's: {}", start,
                                     bar.error().describe()));
+  if (!bar && is_shortage(bar.error().code))
+    return fail_for_want_of_descriptors(bar.error().where, bar.error().code);
   // As with files: what counts is what the client has mapped now. If it is this device still, then
   // the device was the client's when its memory was found.
   const auto now = find_vma(maps, start);
@@ -144,6 +152,8 @@ Result<std::vector<MemoryPart>> divide_by_backing(Tid thread, ClientAddr start, 
     return parts;
   }
   const Fd maps{::open(fmt::format("/proc/{}/maps", thread.value).c_str(), O_RDONLY | O_CLOEXEC)};
+  if (!maps && is_shortage(errno))
+    return fail_for_want_of_descriptors("opening the client's list of mappings");
 
   std::optional<bool> may_pin;
   std::uint64_t at = start.value;

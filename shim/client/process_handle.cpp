@@ -38,8 +38,8 @@ Result<Fd> open_process(Pid process) {
   return open_pidfd(process.value, 0);
 }
 
-tl::unexpected<Error> fail_for_want_of_descriptors(std::string where) {
-  return fail(errno == EMFILE ? ENFILE : errno, std::move(where));
+tl::unexpected<Error> fail_for_want_of_descriptors(std::string where, int code) {
+  return fail(code == EMFILE ? ENFILE : code, std::move(where));
 }
 
 } // namespace vfio_shim::client

@@ -6,6 +6,9 @@
 #include "vfio_shim/result.hpp"
 #include "vfio_shim/units.hpp"
 
+#include <cerrno>
+#include <string>
+
 namespace vfio_shim::client {
 
 /// A pidfd of the thread: through it its descriptors can be copied, whether or not its process's
@@ -17,8 +20,8 @@ Result<Fd> open_thread(Tid thread);
 /// @return ESRCH: it is gone. ENFILE: we have too many descriptors.
 Result<Fd> open_process(Pid process);
 
-/// A failure with errno. EMFILE means our own descriptors here, but to a client it would mean its
-/// own: it is told ENFILE.
-tl::unexpected<Error> fail_for_want_of_descriptors(std::string where);
+/// A failure. EMFILE means our own descriptors here, but to a client it would mean its own: it is
+/// told ENFILE.
+tl::unexpected<Error> fail_for_want_of_descriptors(std::string where, int code = errno);
 
 } // namespace vfio_shim::client

@@ -100,26 +100,29 @@ void ContainerNode::ioctl(fuse_req_t request, fuse_file_info &file, unsigned int
                        observer_);
 }
 
-std::shared_ptr<Container> ContainerNode::find(const Fd &file) {
+Result<std::shared_ptr<Container>> ContainerNode::find(const Fd &file) {
   struct stat opened {};
-  if (::fstat(file.get(), &opened) != 0 || !S_ISCHR(opened.st_mode) ||
-      opened.st_rdev != device_number())
+  if (::fstat(file.get(), &opened) != 0)
+    return fail_errno("fstat");
+  if (!S_ISCHR(opened.st_mode) || opened.st_rdev != device_number())
     return nullptr;
   std::uint64_t token = 0;
   if (::getrandom(&token, sizeof(token), 0) != sizeof(token))
-    return nullptr;
+    return fail_errno("getrandom");
   {
     const std::scoped_lock lock(mutex_);
     questions_.emplace(token, nullptr);
   }
-  ::ioctl(file.get(), identify_command, token);
+  const bool asked = ::ioctl(file.get(), identify_command, token) == 0;
+  const int why_not = errno;
   Handle found;
   {
     const std::scoped_lock lock(mutex_);
     found = std::move(questions_.extract(token).mapped());
   }
   if (!found)
-    return nullptr;
+    return asked || why_not == ENOTTY ? Result<std::shared_ptr<Container>>(nullptr)
+                                      : fail(why_not, "asking the container's file who it is");
   CallWitness::current().recognised_file(found->observed->number());
   return found->served;
 }

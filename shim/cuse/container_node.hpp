@@ -32,7 +32,7 @@ public:
   /// A descriptor does not tell what a FUSE server keeps for it, so the file is asked: an ioctl
   /// that only a container of this node answers, and only to one who knows a random number that is
   /// valid during this call. Another worker must be free to serve it.
-  std::shared_ptr<Container> find(const Fd &file);
+  Result<std::shared_ptr<Container>> find(const Fd &file);
 
   /// Whether a client has the node open.
   bool in_use() const { return open_files_ != 0; }

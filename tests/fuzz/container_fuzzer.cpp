@@ -85,7 +85,9 @@ public:
     return std::vector<MemoryPart>{};
   }
   Result<Fd> copy_of(ClientFd /*number*/) override { return fail(EBADF, "no files"); }
-  std::shared_ptr<Container> container_behind(const Fd & /*file*/) override { return nullptr; }
+  Result<std::shared_ptr<Container>> container_behind(const Fd & /*file*/) override {
+    return nullptr;
+  }
   Result<ClientFd> hand_over(const Fd & /*file*/) override { return fail(EMFILE, "no files"); }
 
 private:

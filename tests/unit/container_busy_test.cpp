@@ -37,7 +37,9 @@ public:
     return fail(ENOSYS, "memory_parts");
   }
   Result<Fd> copy_of(ClientFd /*number*/) override { return fail(ENOSYS, "copy_of"); }
-  std::shared_ptr<Container> container_behind(const Fd & /*file*/) override { return nullptr; }
+  Result<std::shared_ptr<Container>> container_behind(const Fd & /*file*/) override {
+    return nullptr;
+  }
   Result<ClientFd> hand_over(const Fd & /*file*/) override {
     while_handing_over();
     return fail(EMFILE, "hand_over");

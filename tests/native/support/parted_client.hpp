@@ -35,7 +35,9 @@ public:
   Result<std::vector<MemoryPart>> memory_parts(ClientAddr start, Bytes size,
                                                Access access) override;
   Result<Fd> copy_of(ClientFd number) override { return own_.copy_of(number); }
-  std::shared_ptr<Container> container_behind(const Fd & /*file*/) override { return nullptr; }
+  Result<std::shared_ptr<Container>> container_behind(const Fd & /*file*/) override {
+    return nullptr;
+  }
   Result<ClientFd> hand_over(const Fd &file) override { return own_.hand_over(file); }
 
 private:
