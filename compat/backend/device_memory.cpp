@@ -9,6 +9,8 @@
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 
+#include "shortage.hpp"
+
 namespace vfio_shim {
 
 namespace {
@@ -23,8 +25,8 @@ Result<FileIdentity> identify(const Fd &file) {
 }
 
 /// Whether it is the machine that has no room, for something that it could do otherwise.
-bool is_shortage(int code) {
-  return code == ENOMEM || code == EMFILE || code == ENFILE || code == EFAULT;
+bool is_for_want_of_room(int code) {
+  return is_shortage(code) || code == EFAULT;
 }
 
 Result<Fd> export_bar(const Fd &cdev, std::uint32_t index) {
@@ -59,7 +61,7 @@ Result<std::shared_ptr<const ExportedBars>> ExportedBars::of(const Fd &cdev) {
   const std::shared_ptr<ExportedBars> exported(new ExportedBars(*file));
   for (std::uint32_t index = 0; index < bar_count; ++index) {
     auto bar = export_bar(cdev, index);
-    if (!bar && is_shortage(bar.error().code))
+    if (!bar && is_for_want_of_room(bar.error().code))
       return pass_on(bar);
     exported->bars_[index] = std::move(bar);
   }

@@ -17,6 +17,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "shortage.hpp"
+
 namespace vfio_shim {
 
 using type1::Argument;
@@ -70,7 +72,8 @@ Result<Fd> copy_from(const Fd &process, ClientFd number) {
 }
 
 /// Where the process's descriptors are listed: at the first of its threads that still has them.
-std::filesystem::path descriptors_of(Pid pid) {
+/// @return ENOMEM, EMFILE, ENFILE: we could not look.
+Result<std::filesystem::path> descriptors_of(Pid pid) {
   using Entries = std::filesystem::directory_iterator;
   const std::filesystem::path process = fmt::format("/proc/{}", pid.value);
   std::error_code error;
@@ -79,7 +82,11 @@ std::filesystem::path descriptors_of(Pid pid) {
     std::error_code ended;
     if (Entries(thread->path() / "fd", ended) != end && !ended)
       return thread->path() / "fd";
+    if (is_shortage(ended.value()))
+      return fail(ended.value(), thread->path());
   }
+  if (is_shortage(error.value()))
+    return fail(error.value(), process);
   return process / "fd";
 }
 
@@ -98,7 +105,7 @@ Result<Fd> copy_of_device(const std::function<Result<Fd>(ClientFd)> &copy_of, Pi
                           std::string_view device, ClientFd likely, const topology::Roots &roots) {
   bool short_of_room = false;
   const auto look_at = [&short_of_room](int code) {
-    short_of_room = short_of_room || code == ENOMEM || code == EMFILE || code == ENFILE;
+    short_of_room = short_of_room || is_shortage(code);
   };
   const auto copy_if_device = [&](int number) {
     auto copy = copy_of(ClientFd{number});
@@ -110,9 +117,11 @@ Result<Fd> copy_of_device(const std::function<Result<Fd>(ClientFd)> &copy_of, Pi
   };
   if (Fd copy = copy_if_device(likely.value))
     return copy;
+  const auto numbers = descriptors_of(pid);
+  if (!numbers)
+    return fail(ENOMEM, "looking for the device's open file");
   std::error_code error;
-  const std::filesystem::path numbers = descriptors_of(pid);
-  for (std::filesystem::directory_iterator entry(numbers, error), end; !error && entry != end;
+  for (std::filesystem::directory_iterator entry(*numbers, error), end; !error && entry != end;
        entry.increment(error)) {
     const auto name = topology::device_at(entry->path(), roots);
     if (!name)

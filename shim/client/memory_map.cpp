@@ -17,6 +17,8 @@
 #include <sys/sysmacros.h>
 #include <sys/vfs.h>
 
+#include "shortage.hpp"
+
 namespace vfio_shim::client {
 
 namespace {
@@ -29,11 +31,6 @@ std::optional<abi::ProcmapQuery> find_vma(const Fd &maps, std::uint64_t address)
   if (::ioctl(maps.get(), abi::procmap_query, &query) != 0)
     return std::nullopt;
   return query;
-}
-
-/// Whether it was for want of room here, rather than for a reason of the client's.
-bool is_shortage(int code) {
-  return code == EMFILE || code == ENFILE || code == ENOMEM;
 }
 
 bool permits(const abi::ProcmapQuery &vma, Access access) {

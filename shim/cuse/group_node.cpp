@@ -13,8 +13,11 @@ namespace {
 using OpenGroup = OpenFile<Group>;
 using Clock = std::chrono::steady_clock;
 
-/// How long an open() may remain unanswered.
+/// How long an open() may remain unanswered, while the last owner is on his way out.
 constexpr std::chrono::seconds opening_patience{1};
+/// How long a device of the last owner may seem open: we may have copied its descriptor ourselves,
+/// for a moment.
+constexpr std::chrono::milliseconds device_patience{100};
 
 } // namespace
 
@@ -40,7 +43,7 @@ struct GroupNode::Opening {
   const Pid client;
   const std::shared_ptr<observe::ObservedFile> known_as;
   observe::ObservedCall observed;
-  const Clock::time_point deadline = Clock::now() + opening_patience;
+  const Clock::time_point since = Clock::now();
 };
 
 Result<std::shared_ptr<GroupNode>> GroupNode::create(WorkerPool &pool, const std::string &name,
@@ -181,7 +184,8 @@ void GroupNode::answer_openings(Departure departure) {
     Opening &first = *openings_.front();
     if (!opened_)
       grant(first);
-    else if (departure != Departure::busy || first.deadline <= now)
+    else if (now - first.since >=
+             (departure == Departure::busy ? opening_patience : device_patience))
       first.refuse(EBUSY);
     else
       return; // Those behind it came later.

@@ -12,6 +12,7 @@ namespace {
 constexpr std::array every_call{CallKind::open,        CallKind::set_up,     CallKind::get_device,
                                 CallKind::map_private, CallKind::map_shared, CallKind::map_device,
                                 CallKind::unmap,       CallKind::ask};
+constexpr std::array opening_calls{CallKind::open};
 constexpr std::array borrowing_calls{CallKind::get_device, CallKind::map_private};
 
 constexpr std::array busy{EBUSY};
@@ -39,6 +40,8 @@ constexpr std::array rules{
          "the daemon opens files for a call, and says truly why it cannot"},
     Rule{Excuse::few_threads, every_call, no_thread,
          "whoever needs a new thread for a call says truly that there is none"},
+    Rule{Excuse::few_threads, opening_calls, busy,
+         "the last owner of the group may be on his way out for longer than an open waits"},
     Rule{Excuse::little_memory, every_call, no_memory,
          "the daemon needs memory for a call, and says truly that there is none"},
 };
