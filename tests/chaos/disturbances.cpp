@@ -270,15 +270,21 @@ private:
   }
 
   /// Waits until there is another node than @p before. The daemon removes and makes it when it
-  /// hears of the device, later; it may also find that there is nothing to do.
+  /// hears of the device, later; it may also find that there is nothing to do. One that it lacks
+  /// descriptors for is there for a moment, and is made again.
   static bool comes_back(const std::string &node, const Identity &before) {
     constexpr auto may_stay_after = 10s;
+    constexpr auto is_there_to_stay = 500ms;
     constexpr auto patience = 40s;
     const auto begin = std::chrono::steady_clock::now();
-    for (;;) {
-      const auto waited = std::chrono::steady_clock::now() - begin;
+    auto changed = begin;
+    for (Identity last = before;;) {
+      const auto here = std::chrono::steady_clock::now();
+      const auto waited = here - begin;
       const Identity now = identity(node);
-      if (now && (now != before || waited > may_stay_after))
+      if (now != std::exchange(last, now))
+        changed = here;
+      if (now && here - changed > is_there_to_stay && (now != before || waited > may_stay_after))
         return true;
       if (waited > patience)
         return false;
