@@ -36,7 +36,7 @@ Result<void> OwnProcess::write(ClientAddr to, std::span<const std::byte> from) {
   return write_memory(Tid{::getpid()}, to, from);
 }
 
-Result<void> OwnProcess::ioctl_in_client(const Fd &file, unsigned long command,
+Result<void> OwnProcess::ioctl_in_client(const Fd &file, Lending /*lending*/, unsigned long command,
                                          std::span<const std::byte> argument) {
   std::vector<std::byte> copy(argument.begin(), argument.end()); // The kernel may write to it.
   if (::ioctl(file.get(), command, copy.data()) != 0)

@@ -19,6 +19,7 @@ inline constexpr unsigned long iommu_destroy = _IO(iommufd_type, 0x80);
 inline constexpr unsigned long iommu_ioas_alloc = _IO(iommufd_type, 0x81);
 inline constexpr unsigned long iommu_ioas_allow_iovas = _IO(iommufd_type, 0x82);
 inline constexpr unsigned long iommu_ioas_iova_ranges = _IO(iommufd_type, 0x84);
+inline constexpr unsigned long iommu_ioas_copy = _IO(iommufd_type, 0x83);
 inline constexpr unsigned long iommu_ioas_map = _IO(iommufd_type, 0x85);
 inline constexpr unsigned long iommu_ioas_unmap = _IO(iommufd_type, 0x86);
 inline constexpr unsigned long iommu_option = _IO(iommufd_type, 0x87);
@@ -84,6 +85,18 @@ struct IommuIoasMap {
   std::uint64_t iova = 0;
 };
 static_assert(sizeof(IommuIoasMap) == 40);
+
+/// Maps what another IOAS of the same iommufd has mapped, or a part of it.
+struct IommuIoasCopy {
+  std::uint32_t size = sizeof(IommuIoasCopy);
+  std::uint32_t flags = 0;
+  std::uint32_t dst_ioas_id = 0;
+  std::uint32_t src_ioas_id = 0;
+  std::uint64_t length = 0;
+  std::uint64_t dst_iova = 0;
+  std::uint64_t src_iova = 0;
+};
+static_assert(sizeof(IommuIoasCopy) == 40);
 
 /// Pins memory of a memfd, shmem or hugetlbfs file (or dma-buf), whoever calls. Linux 6.13.
 struct IommuIoasMapFile {

@@ -59,11 +59,6 @@ Result<std::vector<IovaRange>> Ioas::usable() const {
   return usable;
 }
 
-Result<void> Ioas::map(Client &client, Iova iova, const MemoryPart &part, Access access) {
-  return part.by_file.file ? map_file(iova, part, access)
-                           : map_addresses(client, iova, part, access);
-}
-
 Result<void> Ioas::map_file(Iova iova, const MemoryPart &part, Access access) {
   abi::IommuIoasMapFile map{.flags = map_flags(access),
                             .ioas_id = id_,
@@ -78,13 +73,25 @@ Result<void> Ioas::map_file(Iova iova, const MemoryPart &part, Access access) {
   return mapped;
 }
 
-Result<void> Ioas::map_addresses(Client &client, Iova iova, const MemoryPart &part, Access access) {
+Result<void> Ioas::map_addresses(Client &client, Iova iova, ClientAddr start, Bytes size,
+                                 Access access) {
   const abi::IommuIoasMap map{.flags = map_flags(access),
                               .ioas_id = id_,
-                              .user_va = part.start.value,
-                              .length = part.size.value,
+                              .user_va = start.value,
+                              .length = size.value,
                               .iova = iova.value};
-  return map_in_client(client, iommufd_, abi::iommu_ioas_map, std::as_bytes(std::span(&map, 1)));
+  return map_in_client(client, iommufd_, Lending::privately, abi::iommu_ioas_map,
+                       std::as_bytes(std::span(&map, 1)));
+}
+
+Result<void> Ioas::copy(const Ioas &source, Iova start, Iova iova, Bytes size, Access access) {
+  abi::IommuIoasCopy copy{.flags = map_flags(access),
+                          .dst_ioas_id = id_,
+                          .src_ioas_id = source.id_,
+                          .length = size.value,
+                          .dst_iova = iova.value,
+                          .src_iova = start.value};
+  return run_ioctl(iommufd_, abi::iommu_ioas_copy, &copy, "IOMMU_IOAS_COPY");
 }
 
 Result<void> Ioas::unmap(IovaRange range) {

@@ -35,18 +35,24 @@ public:
   /// What can be mapped, with what is attached now. Ordered and disjoint.
   Result<std::vector<IovaRange>> usable() const;
 
-  /// Maps memory of one kind: by its file, or by its addresses in the client, which is borrowed.
+  /// Maps memory by its file. @return EFAULT: there is no such memory.
+  Result<void> map_file(Iova iova, const MemoryPart &part, Access access);
+
+  /// Maps memory by its addresses in the client, which makes the call itself.
   /// @return EFAULT: there is no such memory. As Client::ioctl_in_client() otherwise.
-  Result<void> map(Client &client, Iova iova, const MemoryPart &part, Access access);
+  Result<void> map_addresses(Client &client, Iova iova, ClientAddr start, Bytes size,
+                             Access access);
+
+  /// Maps what @p source has at the IOVAs from @p start on. The pages are looked up and pinned
+  /// where
+  /// @p source was mapped from, whoever calls. @return EFAULT: there is no such memory.
+  Result<void> copy(const Ioas &source, Iova start, Iova iova, Bytes size, Access access);
 
   /// Unmaps whatever lies in the range; no mapping may be cut by it.
   Result<void> unmap(IovaRange range);
 
 private:
   Ioas(const Fd &iommufd, std::uint32_t id) : iommufd_(iommufd), id_(id) {}
-
-  Result<void> map_file(Iova iova, const MemoryPart &part, Access access);
-  Result<void> map_addresses(Client &client, Iova iova, const MemoryPart &part, Access access);
 
   const Fd &iommufd_;
   std::uint32_t id_;

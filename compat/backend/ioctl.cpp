@@ -16,9 +16,9 @@ Result<void> run_ioctl(const Fd &file, unsigned long command, void *argument, co
   return {};
 }
 
-Result<void> map_in_client(Client &client, const Fd &file, unsigned long command,
+Result<void> map_in_client(Client &client, const Fd &file, Lending lending, unsigned long command,
                            std::span<const std::byte> argument) {
-  auto mapped = client.ioctl_in_client(file, command, argument);
+  auto mapped = client.ioctl_in_client(file, lending, command, argument);
   if (!mapped && mapped.error().code == EOVERFLOW)
     return fail(EFAULT, mapped.error().where);
   return mapped;

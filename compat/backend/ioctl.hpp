@@ -17,7 +17,7 @@ Result<void> run_ioctl(const Fd &file, unsigned long command, void *argument, co
 
 /// Runs an ioctl in the client that maps memory by its addresses there, which do not wrap.
 /// @return EFAULT: there is no such memory. As Client::ioctl_in_client() otherwise.
-Result<void> map_in_client(Client &client, const Fd &file, unsigned long command,
+Result<void> map_in_client(Client &client, const Fd &file, Lending lending, unsigned long command,
                            std::span<const std::byte> argument);
 
 } // namespace vfio_shim

@@ -74,6 +74,7 @@ Result<void> IommufdBackend::make_ioas() {
   if (!made)
     return pass_on(made);
   ioas_ = std::move(*made);
+  staging_ = std::make_unique<Staging>(iommufd_, *ioas_);
   abi::IommuVfioIoas legacy{.ioas_id = ioas_->id(), .op = abi::vfio_ioas_set};
   return run_ioctl(iommufd_, abi::iommu_vfio_ioas, &legacy, "IOMMU_VFIO_IOAS_SET");
 }
@@ -151,7 +152,7 @@ Result<void> IommufdBackend::map(Client &client, const MapRequest &request) {
     return pass_on(parts);
   for (const MemoryPart &part : *parts) {
     const Bytes before = part.start - request.vaddr;
-    auto mapped = ioas_->map(client, request.iova + before, part, request.access);
+    auto mapped = map_part(client, request.iova + before, part, request.access);
     if (!mapped) {
       // This part may be mapped as well: by a client that died then, or one where the kernel could
       // not write its answer. Nothing else is in the range.
@@ -162,8 +163,20 @@ Result<void> IommufdBackend::map(Client &client, const MapRequest &request) {
   return {};
 }
 
+Result<void> IommufdBackend::map_part(Client &client, Iova iova, const MemoryPart &part,
+                                      Access access) {
+  if (part.by_file.file)
+    return ioas_->map_file(iova, part, access);
+  VFIO_SHIM_TRY(staging_->admit(client));
+  if (!part.pin_in_client && staging_->map(client, iova, part.start, part.size, access))
+    return {};
+  return ioas_->map_addresses(client, iova, part.start, part.size, access);
+}
+
 Result<void> IommufdBackend::unmap(IovaRange range) {
-  return ioas_->unmap(range);
+  VFIO_SHIM_TRY(ioas_->unmap(range));
+  staging_->unmapped(range);
+  return {};
 }
 
 Result<void> IommufdBackend::track_dirty(bool on) {

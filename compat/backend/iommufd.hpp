@@ -6,6 +6,7 @@
 #include "backend/device_memory.hpp"
 #include "backend/domain.hpp"
 #include "backend/ioas.hpp"
+#include "backend/staging.hpp"
 
 #include "vfio_shim/backend.hpp"
 
@@ -69,6 +70,7 @@ private:
       : iommufd_(std::move(iommufd)), device_memory_(std::move(device_memory)) {}
 
   Result<void> make_ioas();
+  Result<void> map_part(Client &client, Iova iova, const MemoryPart &part, Access access);
   Result<void> bind(BoundDevice &device, const topology::Device &as_it_is_now);
   Result<void> attach(ClaimedGroup &group, BoundDevice &device);
   Result<void> explained(BoundDevice &device, Result<void> result);
@@ -80,6 +82,7 @@ private:
 
   Fd iommufd_;
   std::unique_ptr<Ioas> ioas_;
+  std::unique_ptr<Staging> staging_; ///< Where memory that has no file comes from.
   std::shared_ptr<DeviceMemory> device_memory_;
   std::optional<IovaRange> window_;
   std::map<GroupId, ClaimedGroup> claimed_;

@@ -127,8 +127,8 @@ Result<void> KernelContainer::map(Client &client, const MapRequest &request) {
   // Of no use to the kernel here, but a recording says what memory it was, and takes the same time
   // about it, on every backend.
   (void)client.memory_parts(request.vaddr, request.size, request.access);
-  auto mapped =
-      map_in_client(client, container_, VFIO_IOMMU_MAP_DMA, std::as_bytes(std::span(&map, 1)));
+  auto mapped = map_in_client(client, container_, Lending::openly, VFIO_IOMMU_MAP_DMA,
+                              std::as_bytes(std::span(&map, 1)));
   // A client that died may have mapped it: the outcome is not known.
   if (!mapped && mapped.error().code == ESRCH)
     (void)unmap({request.iova, Iova{request.iova.value + request.size.value - 1}});

@@ -7,6 +7,7 @@
 #include "vfio_shim/units.hpp"
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
@@ -27,6 +28,24 @@ struct MemoryPart {
   ClientAddr start;
   Bytes size;
   FilePart by_file; ///< No file: the stretch must be pinned through the client's own address space.
+  /// Without a file: the client itself had better pin it. Pages are missing, which somebody else
+  /// might have to wait for, or there are very many small ones.
+  bool pin_in_client = false;
+};
+
+/// How a file of ours gets into the client for an ioctl.
+enum class Lending : std::uint8_t {
+  openly,   ///< It may stay there, and the client may do with it what it likes.
+  privately ///< Nothing but that ioctl reaches it.
+};
+
+/// An address space, and the terms on which its memory is pinned.
+struct AddressSpaceId {
+  std::uint64_t number = 0;  ///< Of the address space: another one after each exec.
+  std::uint64_t process = 0; ///< Whose it is.
+  bool charged = false;      ///< Pinned memory counts against the process's limit.
+
+  friend bool operator==(const AddressSpaceId &, const AddressSpaceId &) = default;
 };
 
 /// The calling process and thread.
@@ -57,10 +76,24 @@ public:
 
   /// Issues ioctl(@p file, @p command, @p argument) from within the client's address space.
   ///
+  /// @param lending What else may become of @p file in the client.
   /// @return The ioctl's own errno; EBUSY if the client cannot be borrowed because it is being
   ///         debugged; ESRCH if it died meanwhile (then nothing is known of the outcome).
-  virtual Result<void> ioctl_in_client(const Fd &file, unsigned long command,
+  virtual Result<void> ioctl_in_client(const Fd &file, Lending lending, unsigned long command,
                                        std::span<const std::byte> argument) = 0;
+
+  /// The address space that the calling thread has now. Never two of that number, whatever becomes
+  /// of the process.
+  /// @return EOPNOTSUPP: it is not to be known again. As ioctl_in_client() otherwise.
+  virtual Result<AddressSpaceId> address_space() {
+    return fail(EOPNOTSUPP, "a client whose address space is not told from others");
+  }
+
+  /// The numbers of the physical pages at [@p start, @p start + @p size) now, of 4 KiB each.
+  /// Nothing if one is not in memory, or it cannot be told.
+  virtual std::vector<std::uint64_t> physical_pages(ClientAddr /*start*/, Bytes /*size*/) {
+    return {};
+  }
 
   /// Divides [@p start, @p start + @p size) by the kind of memory there.
   ///

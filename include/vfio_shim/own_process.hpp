@@ -20,7 +20,7 @@ public:
   Result<Fd> process() override;
   Result<void> read(ClientAddr from, std::span<std::byte> to) override;
   Result<void> write(ClientAddr to, std::span<const std::byte> from) override;
-  Result<void> ioctl_in_client(const Fd &file, unsigned long command,
+  Result<void> ioctl_in_client(const Fd &file, Lending lending, unsigned long command,
                                std::span<const std::byte> argument) override;
   Result<std::vector<MemoryPart>> memory_parts(ClientAddr start, Bytes size,
                                                Access access) override;

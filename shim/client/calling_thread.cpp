@@ -2,6 +2,7 @@
 
 #include "client/descriptor_transfer.hpp"
 #include "client/memory_map.hpp"
+#include "client/pagemap.hpp"
 #include "client/process_handle.hpp"
 #include "client/thread_state.hpp"
 
@@ -14,6 +15,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <linux/capability.h>
+#include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -32,12 +34,23 @@ std::uint64_t user_namespace(const std::string &process) {
 /// namespace, which is the daemon's own.
 bool has_ipc_lock(Tid thread) {
   static const std::uint64_t our_namespace = user_namespace("self");
-  if (user_namespace(std::to_string(thread.value)) != our_namespace)
-    return false;
   __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = thread.value};
   std::array<__user_cap_data_struct, _LINUX_CAPABILITY_U32S_3> sets{};
   return ::syscall(SYS_capget, &header, sets.data()) == 0 &&
-         (sets[0].effective & (1U << CAP_IPC_LOCK)) != 0;
+         (sets[0].effective & (1U << CAP_IPC_LOCK)) != 0 &&
+         user_namespace(std::to_string(thread.value)) == our_namespace;
+}
+
+/// Has the thread make an ioctl on its descriptor @p file, with the argument at @p place.
+Result<void> call_ioctl(TracedThread &thread, ClientFd file, unsigned long command,
+                        ClientAddr place, std::span<const std::byte> argument) {
+  VFIO_SHIM_TRY(write_memory(thread.id(), place, argument));
+  CallWitness &witness = CallWitness::current();
+  witness.kernel_entered(command);
+  const auto done = thread.system_call(
+      SYS_ioctl, {static_cast<std::uint64_t>(file.value), command, place.value, 0, 0, 0});
+  witness.kernel_left(command, done ? 0 : done.error().code);
+  return done ? Result<void>{} : pass_on(done);
 }
 
 } // namespace
@@ -59,6 +72,7 @@ CallingThread::CallingThread(Tid thread, std::function<bool()> answer_early,
       surroundings_(std::move(surroundings)) {}
 
 bool CallingThread::finish(long result) {
+  errand_.reset();
   if (borrowed_) {
     borrowed_->give_back(result);
     CallWitness::current().borrow_ended();
@@ -102,8 +116,14 @@ Result<void> CallingThread::write(ClientAddr to, std::span<const std::byte> from
   return {};
 }
 
-Result<void> CallingThread::ioctl_in_client(const Fd &file, unsigned long command,
+Result<void> CallingThread::ioctl_in_client(const Fd &file, Lending lending, unsigned long command,
                                             std::span<const std::byte> argument) {
+  return lending == Lending::openly ? ioctl_openly(file, command, argument)
+                                    : ioctl_privately(file, command, argument);
+}
+
+Result<void> CallingThread::ioctl_openly(const Fd &file, unsigned long command,
+                                         std::span<const std::byte> argument) {
   const auto known = residents_.find(thread_, file);
   if (!known)
     return pass_on(known);
@@ -116,18 +136,49 @@ Result<void> CallingThread::ioctl_in_client(const Fd &file, unsigned long comman
   const ClientAddr page = there->page.address();
   if (there->stays)
     (*thread)->lend_scratch(page);
-  VFIO_SHIM_TRY(write_memory(thread_, page, argument));
-  CallWitness &witness = CallWitness::current();
-  witness.kernel_entered(command);
-  const auto done = (*thread)->system_call(
-      SYS_ioctl, {static_cast<std::uint64_t>(there->file.value), command, page.value, 0, 0, 0});
-  witness.kernel_left(command, done ? 0 : done.error().code);
+  const auto done = call_ioctl(**thread, there->file, command, page, argument);
   if (!there->stays)
     (void)(*thread)->system_call(SYS_close,
                                  {static_cast<std::uint64_t>(there->file.value), 0, 0, 0, 0, 0});
-  if (!done)
-    return pass_on(done);
-  return {};
+  return done;
+}
+
+Result<void> CallingThread::ioctl_privately(const Fd &file, unsigned long command,
+                                            std::span<const std::byte> argument) {
+  const auto thread = errand();
+  if (!thread)
+    return pass_on(thread);
+  const auto number = (*thread)->take(file);
+  if (!number)
+    return pass_on(number);
+  return call_ioctl(**thread, *number, command, (*thread)->scratch(), argument);
+}
+
+/// What tells an address space from others is an inert file that stays in the process: it does not
+/// survive an exec.
+Result<AddressSpaceId> CallingThread::address_space() {
+  VFIO_SHIM_TRY(check_caller());
+  const ResidentDescriptor *known = residents_.find_own(thread_);
+  if (known == nullptr) {
+    const Fd inert{::eventfd(0, EFD_CLOEXEC)};
+    if (!inert)
+      return fail_for_want_of_descriptors("eventfd");
+    const auto thread = borrowed();
+    if (!thread)
+      return pass_on(thread);
+    const auto there = make_resident(**thread, inert);
+    if (!there)
+      return pass_on(there);
+    known = residents_.find_own(thread_);
+    if (known == nullptr)
+      return fail(EOPNOTSUPP, "nothing can stay in the client");
+  }
+  return AddressSpaceId{
+      .number = known->number, .process = known->of, .charged = !has_ipc_lock(thread_)};
+}
+
+std::vector<std::uint64_t> CallingThread::physical_pages(ClientAddr start, Bytes size) {
+  return client::physical_pages(thread_, start, size);
 }
 
 Result<std::vector<MemoryPart>> CallingThread::memory_parts(ClientAddr start, Bytes size,
@@ -184,6 +235,22 @@ Result<BorrowedThread *> CallingThread::borrowed() {
     borrowed_ = std::move(*thread);
   }
   return borrowed_.get();
+}
+
+Result<ErrandThread *> CallingThread::errand() {
+  if (!errand_) {
+    const auto thread = borrowed();
+    if (!thread)
+      return pass_on(thread);
+    if (const auto *known = residents_.find_own(thread_);
+        known != nullptr && known->there.page.is_in(thread_))
+      (*thread)->lend_scratch(known->there.page.address());
+    auto sent = ErrandThread::send(**thread);
+    if (!sent)
+      return pass_on(sent);
+    errand_ = std::move(*sent);
+  }
+  return errand_.get();
 }
 
 Result<Fd *> CallingThread::handle() {

@@ -5,6 +5,7 @@
 #include "backend/device_memory.hpp"
 #include "client/borrowed_thread.hpp"
 #include "client/caller_hold.hpp"
+#include "client/errand_thread.hpp"
 #include "client/resident_descriptors.hpp"
 
 #include "vfio_shim/client.hpp"
@@ -53,8 +54,10 @@ public:
   Result<Fd> process() override;
   Result<void> read(ClientAddr from, std::span<std::byte> to) override;
   Result<void> write(ClientAddr to, std::span<const std::byte> from) override;
-  Result<void> ioctl_in_client(const Fd &file, unsigned long command,
+  Result<void> ioctl_in_client(const Fd &file, Lending lending, unsigned long command,
                                std::span<const std::byte> argument) override;
+  Result<AddressSpaceId> address_space() override;
+  std::vector<std::uint64_t> physical_pages(ClientAddr start, Bytes size) override;
   Result<std::vector<MemoryPart>> memory_parts(ClientAddr start, Bytes size,
                                                Access access) override;
   Result<Fd> copy_of(ClientFd number) override;
@@ -66,6 +69,11 @@ private:
   Result<BorrowedThread *> borrowed();
   Result<Fd *> handle();
   Result<Foothold> make_resident(BorrowedThread &thread, const Fd &file);
+  Result<void> ioctl_openly(const Fd &file, unsigned long command,
+                            std::span<const std::byte> argument);
+  Result<void> ioctl_privately(const Fd &file, unsigned long command,
+                               std::span<const std::byte> argument);
+  Result<ErrandThread *> errand();
   /// Whether pinned pages count against a limit of the client: then the kernel must do the
   /// accounting, in the client's own name.
   bool bound_by_memlock_limit() const;
@@ -76,7 +84,8 @@ private:
   Surroundings surroundings_;
   bool answered_early_ = false;
   std::unique_ptr<BorrowedThread> borrowed_;
-  Fd handle_; ///< A pidfd of the thread.
+  std::unique_ptr<ErrandThread> errand_; ///< Made by the borrowed thread, and gone before it.
+  Fd handle_;                            ///< A pidfd of the thread.
 };
 
 /// The thread group of @p thread; the thread's own id if it is gone.

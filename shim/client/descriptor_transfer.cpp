@@ -95,7 +95,7 @@ void close_in_client(BorrowedThread &thread, std::vector<ClientFd> numbers) {
 }
 
 /// Sends @p file from our copy of the second socket to the first one, and has the client take it.
-Result<ClientFd> pass_through(BorrowedThread &thread, const Fd &process, const Fd &file,
+Result<ClientFd> pass_through(TracedThread &thread, const Fd &process, const Fd &file,
                               ClientAddr scratch, Layout &layout) {
   const auto our_end = copy_descriptor(process, ClientFd{layout.sockets[1]});
   if (!our_end)
@@ -111,6 +111,20 @@ Result<ClientFd> pass_through(BorrowedThread &thread, const Fd &process, const F
   return received_number(layout);
 }
 
+/// Has the client make a pair of sockets. The layout then says which, and what to receive.
+Result<Layout> make_sockets(TracedThread &thread, ClientAddr scratch) {
+  Layout layout = receiving_layout(scratch);
+  const auto bytes = std::as_writable_bytes(std::span(&layout, 1));
+  VFIO_SHIM_TRY(write_memory(thread.id(), scratch, bytes));
+  const auto paired =
+      thread.system_call(SYS_socketpair, {AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0,
+                                          address_of(scratch, offsetof(Layout, sockets)), 0, 0});
+  if (!paired)
+    return pass_on(paired);
+  VFIO_SHIM_TRY(read_memory(thread.id(), scratch, bytes));
+  return layout;
+}
+
 } // namespace
 
 Result<Fd> copy_descriptor(const Fd &process, ClientFd number) {
@@ -123,24 +137,26 @@ Result<Fd> copy_descriptor(const Fd &process, ClientFd number) {
   return copy;
 }
 
+Result<ClientFd> receive_descriptor(TracedThread &thread, ClientAddr scratch, const Fd &process,
+                                    const Fd &file) {
+  auto layout = make_sockets(thread, scratch);
+  if (!layout)
+    return pass_on(layout);
+  return pass_through(thread, process, file, scratch, *layout);
+}
+
 Result<ClientFd> install_descriptor(BorrowedThread &thread, const Fd &process, const Fd &file,
                                     ClientFd least) {
   const auto scratch = thread.scratch();
   if (!scratch)
     return pass_on(scratch);
-  Layout layout = receiving_layout(*scratch);
-  const auto bytes = std::as_writable_bytes(std::span(&layout, 1));
-  VFIO_SHIM_TRY(write_memory(thread.id(), *scratch, bytes));
-  const auto paired =
-      thread.system_call(SYS_socketpair, {AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0,
-                                          address_of(*scratch, offsetof(Layout, sockets)), 0, 0});
-  if (!paired)
-    return pass_on(paired);
-  VFIO_SHIM_TRY(read_memory(thread.id(), *scratch, bytes));
-  const ClientFd first{layout.sockets[0]};
-  const ClientFd second{layout.sockets[1]};
+  auto layout = make_sockets(thread, *scratch);
+  if (!layout)
+    return pass_on(layout);
+  const ClientFd first{layout->sockets[0]};
+  const ClientFd second{layout->sockets[1]};
 
-  const auto arrived = pass_through(thread, process, file, *scratch, layout);
+  const auto arrived = pass_through(thread, process, file, *scratch, *layout);
   // The sockets took the lowest numbers, and every open() promises the lowest one.
   close_in_client(thread, {first, second});
   if (!arrived)

@@ -14,8 +14,15 @@ namespace vfio_shim::client {
 /// @return EBADF: it has none of that number. ENFILE: we have too many descriptors.
 Result<Fd> copy_descriptor(const Fd &process, ClientFd number);
 
-/// Gives @p file to the client, by way of a socket pair that needs no name and no place which both
-/// can see. Close-on-exec.
+/// Gives @p file to the thread, by way of a socket pair that needs no name and no place which both
+/// can see. The pair stays open in the thread's table.
+/// @param scratch A page of the client for this.
+/// @param process A pidfd of the thread, or of its process.
+/// @return Its number there. EMFILE, ENFILE as the client's own open() would.
+Result<ClientFd> receive_descriptor(TracedThread &thread, ClientAddr scratch, const Fd &process,
+                                    const Fd &file);
+
+/// Gives @p file to the client, as receive_descriptor() does. Close-on-exec.
 /// @param process A pidfd of the thread, or of its process.
 /// @param least It becomes the lowest free number from this one on; any, if there is none.
 /// @return Its number in the client. EMFILE, ENFILE as the client's own open() would.

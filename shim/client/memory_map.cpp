@@ -2,6 +2,7 @@
 
 #include "abi/procmap.hpp"
 #include "abi/vfio.hpp"
+#include "client/pagemap.hpp"
 #include "client/process_handle.hpp"
 
 #include "vfio_shim/call_witness.hpp"
@@ -24,6 +25,9 @@ namespace vfio_shim::client {
 namespace {
 
 constexpr std::uint64_t page_size = 4096;
+/// From so many on, it takes the kernel longer to find small pages from outside than to borrow the
+/// client.
+constexpr std::uint64_t many_pages = 1024;
 
 /// The VMA that contains @p address, if one does and the kernel can be asked.
 std::optional<abi::ProcmapQuery> find_vma(const Fd &maps, std::uint64_t address) {
@@ -184,6 +188,9 @@ Result<std::vector<MemoryPart>> divide_by_backing(Tid thread, ClientAddr start, 
       parts.push_back(std::move(part));
     at = part_end;
   }
+  for (MemoryPart &part : parts)
+    part.pin_in_client =
+        !part.by_file.file && !is_quickly_pinned(thread, part.start, part.size, many_pages);
   if (at < end) { // A hole, or no way to ask: the kernel will say what is wrong with it.
     CallWitness::current().found_memory({.size = Bytes{end - at}, .page_size = {}});
     if (!parts.empty() && !parts.back().by_file.file)

@@ -6,6 +6,7 @@
 #include "client/thread_state.hpp"
 
 #include <algorithm>
+#include <atomic>
 
 #include <fcntl.h>
 #include <linux/kcmp.h>
@@ -27,6 +28,21 @@ Result<bool> is_same_file(Tid thread, ClientFd number, const Fd &file) {
   if (order < 0 && errno != EBADF)
     return fail(errno == ENOSYS ? EOPNOTSUPP : errno, "kcmp (CONFIG_KCMP)");
   return order == 0;
+}
+
+/// Whether the thread is one of the process, which has not ended, or shares its memory.
+bool is_of(Tid thread, const ResidentDescriptor &resident) {
+  if (has_ended(resident.process))
+    return false;
+  if (::syscall(SYS_kcmp, thread.value, resident.pid.value, KCMP_VM, 0, 0) == 0)
+    return true;
+  const auto pid = thread_group(thread); // Its first thread may have ended.
+  return pid && *pid == resident.pid;
+}
+
+std::uint64_t next_number() {
+  static std::atomic<std::uint64_t> last = 0;
+  return ++last;
 }
 
 /// The first number to consider for a descriptor that stays: out of the way of programs that count
@@ -114,11 +130,24 @@ Result<std::optional<Foothold>> ResidentDescriptors::find(Tid thread, const Fd &
   return std::nullopt;
 }
 
+const ResidentDescriptor *ResidentDescriptors::find_own(Tid thread) const {
+  const auto found = std::ranges::find_if(residents_, [thread](const ResidentDescriptor &resident) {
+    return is_same_file(thread, resident.there.file, resident.file).value_or(false) &&
+           is_of(thread, resident);
+  });
+  return found == residents_.end() ? nullptr : &*found;
+}
+
 Result<Foothold> ResidentDescriptors::install(BorrowedThread &thread, const Fd &handle,
                                               const Fd &file) {
   const auto pid = thread_group(thread.id());
   if (!pid)
     return pass_on(pid);
+  const auto known = std::ranges::find_if(residents_, [&pid](const ResidentDescriptor &one) {
+    return one.pid == *pid && !has_ended(one.process);
+  });
+  const std::uint64_t number = next_number();
+  const std::uint64_t of = known == residents_.end() ? number : known->of;
   end_others_of(thread, *pid);
   thread.lend_scratch({}); // It may have been a page of theirs.
 
@@ -134,16 +163,18 @@ Result<Foothold> ResidentDescriptors::install(BorrowedThread &thread, const Fd &
   const auto page = MarkedPage::mark(thread.id(), *address);
   if (!page)
     return pass_on(page);
-  const auto number = install_descriptor(thread, handle, file, lowest_number(thread.id()));
-  if (!number)
-    return pass_on(number);
+  const auto installed = install_descriptor(thread, handle, file, lowest_number(thread.id()));
+  if (!installed)
+    return pass_on(installed);
   if (lies_in_reserve(copy))
-    return Foothold{.file = *number, .page = *page, .stays = false};
+    return Foothold{.file = *installed, .page = *page, .stays = false};
   thread.keep_scratch();
   residents_.push_back({.process = std::move(*process),
                         .pid = *pid,
                         .file = std::move(copy),
-                        .there = {.file = *number, .page = *page, .stays = true}});
+                        .there = {.file = *installed, .page = *page, .stays = true},
+                        .number = number,
+                        .of = of});
   keep_few();
   return residents_.back().there;
 }

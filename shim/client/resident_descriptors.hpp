@@ -9,6 +9,7 @@
 #include "vfio_shim/result.hpp"
 #include "vfio_shim/units.hpp"
 
+#include <cstdint>
 #include <functional>
 #include <list>
 #include <mutex>
@@ -29,6 +30,8 @@ struct ResidentDescriptor {
   Pid pid;
   Fd file; ///< To know it again.
   Foothold there;
+  std::uint64_t number = 0; ///< Never two of it.
+  std::uint64_t of = 0;     ///< The number of the first one that this process had.
 };
 
 /// What stayed behind in clients and is of no more use. Each goes when its client is borrowed the
@@ -73,6 +76,10 @@ public:
   /// Where the thread's process has @p file, if it stayed there or came with fork().
   /// @return EOPNOTSUPP: the kernel cannot compare files (CONFIG_KCMP).
   Result<std::optional<Foothold>> find(Tid thread, const Fd &file) const;
+
+  /// What stayed in the thread's own address space. It has not come with fork(), and its process
+  /// has not made an exec since.
+  const ResidentDescriptor *find_own(Tid thread) const;
 
   /// Installs @p file and a page, and takes away what was abandoned in the process.
   /// @param handle A pidfd of the thread, for copies of its descriptors.

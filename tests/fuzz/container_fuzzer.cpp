@@ -76,7 +76,7 @@ public:
     std::ranges::copy(from, target.begin());
     return {};
   }
-  Result<void> ioctl_in_client(const Fd & /*file*/, unsigned long /*command*/,
+  Result<void> ioctl_in_client(const Fd & /*file*/, Lending /*lending*/, unsigned long /*command*/,
                                std::span<const std::byte> /*argument*/) override {
     return {};
   }

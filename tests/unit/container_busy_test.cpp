@@ -28,7 +28,7 @@ public:
     return {};
   }
   Result<void> write(ClientAddr /*to*/, std::span<const std::byte> /*from*/) override { return {}; }
-  Result<void> ioctl_in_client(const Fd & /*file*/, unsigned long /*command*/,
+  Result<void> ioctl_in_client(const Fd & /*file*/, Lending /*lending*/, unsigned long /*command*/,
                                std::span<const std::byte> /*argument*/) override {
     return fail(ENOSYS, "ioctl_in_client");
   }

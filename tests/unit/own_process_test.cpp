@@ -115,8 +115,10 @@ TEST_F(OwnProcessTest, IssuesIoctlsItself) {
   const Fd writer{pipe[1]};
   const int number = 0;
   const auto argument = std::as_bytes(std::span(&number, 1));
-  EXPECT_EQ(answer_of(client.ioctl_in_client(reader, FIONREAD, argument)), succeeds);
-  EXPECT_EQ(answer_of(client.ioctl_in_client(reader, 0x3b85, argument)), fails(ENOTTY));
+  EXPECT_EQ(answer_of(client.ioctl_in_client(reader, Lending::openly, FIONREAD, argument)),
+            succeeds);
+  EXPECT_EQ(answer_of(client.ioctl_in_client(reader, Lending::openly, 0x3b85, argument)),
+            fails(ENOTTY));
 }
 
 TEST_F(OwnProcessTest, TakesAllItsMemoryForOneKind) {

@@ -16,9 +16,9 @@ void PartedClient::fail_ioctl(int call, int code) {
   failure_ = code;
 }
 
-Result<void> PartedClient::ioctl_in_client(const Fd &file, unsigned long command,
+Result<void> PartedClient::ioctl_in_client(const Fd &file, Lending lending, unsigned long command,
                                            std::span<const std::byte> argument) {
-  VFIO_SHIM_TRY(own_.ioctl_in_client(file, command, argument));
+  VFIO_SHIM_TRY(own_.ioctl_in_client(file, lending, command, argument));
   if (calls_++ == failing_call_)
     return fail(failure_, "failure wanted by the test");
   return {};

@@ -30,7 +30,7 @@ public:
   Result<void> write(ClientAddr to, std::span<const std::byte> from) override {
     return own_.write(to, from);
   }
-  Result<void> ioctl_in_client(const Fd &file, unsigned long command,
+  Result<void> ioctl_in_client(const Fd &file, Lending lending, unsigned long command,
                                std::span<const std::byte> argument) override;
   Result<std::vector<MemoryPart>> memory_parts(ClientAddr start, Bytes size,
                                                Access access) override;
