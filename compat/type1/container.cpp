@@ -1,6 +1,5 @@
 #include "vfio_shim/container.hpp"
 
-#include "type1/address_space_state.hpp"
 #include "type1/container_turn.hpp"
 
 #include <new>
@@ -8,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "iova_window.hpp"
+#include "rules/address_space_state.hpp"
 
 namespace vfio_shim {
 

@@ -3,10 +3,7 @@
 /// drivers/vfio/vfio_iommu_type1.c.
 
 #include "abi/vfio.hpp"
-#include "type1/address_space_state.hpp"
-#include "type1/capability_chain.hpp"
 #include "type1/container_turn.hpp"
-#include "type1/dirty_bitmap.hpp"
 #include "type1/dirty_pages.hpp"
 #include "type1/operations.hpp"
 
@@ -18,11 +15,15 @@
 
 #include <fmt/format.h>
 
+#include "rules/address_space_state.hpp"
+#include "rules/capability_chain.hpp"
+#include "rules/dirty_bitmap.hpp"
+
 namespace vfio_shim {
 
+using rules::Version;
 using type1::Argument;
 using type1::ArgumentKind;
-using type1::Version;
 
 /// The handlers. Each is called with the container's lock held.
 struct ContainerCalls {
@@ -57,10 +58,10 @@ struct ContainerCalls {
     if (!version)
       return pass_on(version);
 
-    container.iommu_ = std::make_unique<type1::AddressSpaceState>(type1::AddressSpaceState{
+    container.iommu_ = std::make_unique<rules::AddressSpaceState>(rules::AddressSpaceState{
         .version = *version,
         .space = {},
-        .mappings = type1::MappingTable(container.options_.mapping_limit)});
+        .mappings = rules::MappingTable(container.options_.mapping_limit)});
     const auto attached = container.refresh_address_space();
     if (!attached) {
       container.iommu_.reset();
@@ -79,7 +80,7 @@ struct ContainerCalls {
     info.cap_offset = 0;
 
     const auto chain =
-        type1::build_capability_chain(iommu.space, iommu.mappings.available(), sizeof(info));
+        rules::build_capability_chain(iommu.space, iommu.mappings.available(), sizeof(info));
     if (info.argsz < sizeof(info) + chain.size()) {
       info.argsz = static_cast<std::uint32_t>(sizeof(info) + chain.size());
     } else {
@@ -106,18 +107,18 @@ struct ContainerCalls {
 
     auto &iommu = *container.iommu_;
     VFIO_SHIM_TRY(iommu.mappings.check_map(request, iommu.space));
-    if (iommu.tracking_dirty && !type1::trackable(request.size, iommu.space.page_size()))
+    if (iommu.tracking_dirty && !rules::trackable(request.size, iommu.space.page_size()))
       return fail(EINVAL, "too large for dirty tracking");
     VFIO_SHIM_TRY(container.attach_claimed());
     // Once it is mapped, nothing may fail any more.
-    auto entry = type1::MappingTable::entry_of(request);
+    auto entry = rules::MappingTable::entry_of(request);
     VFIO_SHIM_TRY(container.backend_->map(client, request));
     entry.mapped().record = container.ledger_.mapped(container.record_, {.iova = request.iova,
                                                                          .vaddr = request.vaddr,
                                                                          .size = request.size,
                                                                          .access = request.access});
     if (entry.mapped().record == 0) {
-      (void)container.backend_->unmap(type1::range_of(request));
+      (void)container.backend_->unmap(rules::range_of(request));
       return fail_for_operator(ENOMEM, "the ledger has no room for another mapping");
     }
     iommu.mappings.insert(std::move(entry));
@@ -186,8 +187,8 @@ private:
     }
   }
 
-  static Result<type1::MappingTable::Run>
-  mappings_to_unmap(type1::AddressSpaceState &iommu, const vfio_iommu_type1_dma_unmap &unmap) {
+  static Result<rules::MappingTable::Run>
+  mappings_to_unmap(rules::AddressSpaceState &iommu, const vfio_iommu_type1_dma_unmap &unmap) {
     if ((unmap.flags & VFIO_DMA_UNMAP_FLAG_ALL) != 0) {
       if (unmap.iova != 0 || unmap.size != 0)
         return fail(EINVAL, "unmap all with a range");
@@ -265,7 +266,7 @@ private:
     return run->size;
   }
 
-  static Result<void> take_away(Container &container, const type1::MappingTable::Run &run) {
+  static Result<void> take_away(Container &container, const rules::MappingTable::Run &run) {
     VFIO_SHIM_TRY(container.backend_->unmap(run.range()));
     for (auto mapping = run.begin; mapping != run.end; ++mapping)
       container.ledger_.unmapped(container.record_, mapping->second.record);

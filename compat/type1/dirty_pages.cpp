@@ -1,12 +1,12 @@
 #include "type1/dirty_pages.hpp"
 
-#include "type1/dirty_bitmap.hpp"
 #include "type1/operations.hpp"
 
 #include <algorithm>
 #include <utility>
 
 #include "bitmap.hpp"
+#include "rules/dirty_bitmap.hpp"
 
 namespace vfio_shim::type1 {
 
@@ -18,12 +18,12 @@ constexpr std::uint64_t pages_at_once = std::uint64_t{1} << 19;
 
 constexpr std::size_t minimum_of_dirty_pages = sizeof(vfio_iommu_type1_dirty_bitmap);
 
-Result<long> start(AddressSpaceState &iommu, Backend &backend) {
+Result<long> start(rules::AddressSpaceState &iommu, Backend &backend) {
   if (iommu.tracking_dirty)
     return 0;
   const auto run = iommu.mappings.all();
   for (auto entry = run.begin; entry != run.end; ++entry)
-    if (!trackable(entry->second.size, iommu.space.page_size()))
+    if (!rules::trackable(entry->second.size, iommu.space.page_size()))
       return fail(EINVAL, "a mapping is too large to be tracked");
   VFIO_SHIM_TRY(backend.track_dirty(true));
   iommu.mappings.mark_all_dirty(false);
@@ -31,21 +31,22 @@ Result<long> start(AddressSpaceState &iommu, Backend &backend) {
   return 0;
 }
 
-Result<long> stop(AddressSpaceState &iommu, Backend &backend) {
+Result<long> stop(rules::AddressSpaceState &iommu, Backend &backend) {
   VFIO_SHIM_TRY(backend.track_dirty(false));
   iommu.tracking_dirty = false;
   return 0;
 }
 
 /// The mappings to report on. @return As type1 checks a range that it has read.
-Result<MappingTable::Run> mappings_to_report(AddressSpaceState &iommu,
-                                             const vfio_iommu_type1_dirty_bitmap_get &range) {
+Result<rules::MappingTable::Run>
+mappings_to_report(rules::AddressSpaceState &iommu,
+                   const vfio_iommu_type1_dirty_bitmap_get &range) {
   if (range.size == 0)
     return fail(EINVAL, "size 0");
   const std::uint64_t last = range.iova + (range.size - 1);
   if (last < range.iova)
     return fail(EOVERFLOW, "range past the end of the address space");
-  VFIO_SHIM_TRY(check_dirty_bitmap(range.bitmap, Bytes{range.size}));
+  VFIO_SHIM_TRY(rules::check_dirty_bitmap(range.bitmap, Bytes{range.size}));
   const std::uint64_t page_size = iommu.space.page_size().value;
   if (range.bitmap.pgsize != page_size)
     return fail(EINVAL, "not the IOMMU's smallest page size");
@@ -56,12 +57,12 @@ Result<MappingTable::Run> mappings_to_report(AddressSpaceState &iommu,
   return iommu.mappings.find_whole({Iova{range.iova}, Iova{last}});
 }
 
-Result<long> get_bitmap(AddressSpaceState &iommu, Backend &backend, Client &client,
+Result<long> get_bitmap(rules::AddressSpaceState &iommu, Backend &backend, Client &client,
                         const vfio_iommu_type1_dirty_bitmap_get &range) {
   const auto run = mappings_to_report(iommu, range);
   if (!run)
     return pass_on(run);
-  const DirtyBitmap bitmap{.address = address_of(range.bitmap),
+  const DirtyBitmap bitmap{.address = rules::address_of(range.bitmap),
                            .page_size = iommu.space.page_size(),
                            .base = Iova{range.iova}};
   for (auto entry = run->begin; entry != run->end; ++entry)
@@ -88,7 +89,7 @@ Result<void> write_bits(Client &client, ClientAddr bitmap, std::uint64_t first,
 Result<void> report_piece(Backend &backend, Client &client, IovaRange range, bool all_dirty,
                           const DirtyBitmap &bitmap, AfterReport after) {
   const std::uint64_t count = (range.last - range.first).value / bitmap.page_size.value + 1;
-  std::vector<std::uint64_t> bits(dirty_bitmap_size(count).value / sizeof(std::uint64_t));
+  std::vector<std::uint64_t> bits(rules::dirty_bitmap_size(count).value / sizeof(std::uint64_t));
   VFIO_SHIM_TRY(backend.report_dirty(range, bitmap.page_size, after, bits));
   if (all_dirty)
     set_first_bits(bits, count);
@@ -98,9 +99,9 @@ Result<void> report_piece(Backend &backend, Client &client, IovaRange range, boo
 
 } // namespace
 
-Result<long> dirty_pages(AddressSpaceState &iommu, Backend &backend, Client &client,
+Result<long> dirty_pages(rules::AddressSpaceState &iommu, Backend &backend, Client &client,
                          std::uint64_t argument) {
-  if (iommu.version == Version::v1)
+  if (iommu.version == rules::Version::v1)
     return fail(EACCES, "dirty tracking is for TYPE1v2");
   const auto read =
       read_argument(ArgumentKind::sized_struct, minimum_of_dirty_pages, client, argument);
@@ -133,14 +134,15 @@ Result<DirtyBitmap> read_unmap_bitmap(Client &client, const vfio_iommu_type1_dma
   const auto bitmap = read_struct<vfio_bitmap>(client, argument + Bytes{sizeof(unmap)});
   if (!bitmap)
     return pass_on(bitmap);
-  VFIO_SHIM_TRY(check_dirty_bitmap(*bitmap, Bytes{unmap.size}));
-  return DirtyBitmap{
-      .address = address_of(*bitmap), .page_size = Bytes{bitmap->pgsize}, .base = Iova{unmap.iova}};
+  VFIO_SHIM_TRY(rules::check_dirty_bitmap(*bitmap, Bytes{unmap.size}));
+  return DirtyBitmap{.address = rules::address_of(*bitmap),
+                     .page_size = Bytes{bitmap->pgsize},
+                     .base = Iova{unmap.iova}};
 }
 
 Result<void> report_dirty(Backend &backend, Client &client,
-                          MappingTable::Mappings::value_type &entry, const DirtyBitmap &bitmap,
-                          AfterReport after) {
+                          rules::MappingTable::Mappings::value_type &entry,
+                          const DirtyBitmap &bitmap, AfterReport after) {
   auto &[iova, mapping] = entry;
   const std::uint64_t piece = pages_at_once * bitmap.page_size.value;
   // Until the client has it all: what the IOMMU has told and the client has not heard would be

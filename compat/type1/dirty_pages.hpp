@@ -2,11 +2,11 @@
 /// What devices have written to: VFIO_IOMMU_DIRTY_PAGES, and the bitmap of an unmap.
 #pragma once
 
-#include "type1/address_space_state.hpp"
-
 #include "vfio_shim/client.hpp"
 
 #include <linux/vfio.h>
+
+#include "rules/address_space_state.hpp"
 
 namespace vfio_shim::type1 {
 
@@ -20,7 +20,7 @@ struct DirtyBitmap {
 /// Serves VFIO_IOMMU_DIRTY_PAGES.
 /// @param argument The ioctl's argument, of which nothing has been read.
 /// @return As vfio_iommu_type1_dirty_pages() in drivers/vfio/vfio_iommu_type1.c.
-Result<long> dirty_pages(AddressSpaceState &iommu, Backend &backend, Client &client,
+Result<long> dirty_pages(rules::AddressSpaceState &iommu, Backend &backend, Client &client,
                          std::uint64_t argument);
 
 /// Reads and checks the bitmap that follows the argument of an unmap with
@@ -35,7 +35,7 @@ Result<DirtyBitmap> read_unmap_bitmap(Client &client, const vfio_iommu_type1_dma
 /// it reaches: they become 0, as type1 has it.
 /// @return EFAULT: the bitmap is not there. Then no page counts as reported.
 Result<void> report_dirty(Backend &backend, Client &client,
-                          MappingTable::Mappings::value_type &entry, const DirtyBitmap &bitmap,
-                          AfterReport after);
+                          rules::MappingTable::Mappings::value_type &entry,
+                          const DirtyBitmap &bitmap, AfterReport after);
 
 } // namespace vfio_shim::type1

@@ -21,7 +21,7 @@
 
 namespace vfio_shim {
 
-namespace type1 {
+namespace rules {
 struct AddressSpaceState;
 }
 
@@ -159,7 +159,7 @@ private:
   bool awaiting_devices_ = false;     ///< A member is to leave once its devices are closed.
   std::map<GroupId, std::shared_ptr<Membership>> groups_;
   std::unique_ptr<Backend> backend_;                ///< While groups_ is not empty.
-  std::unique_ptr<type1::AddressSpaceState> iommu_; ///< From VFIO_SET_IOMMU on.
+  std::unique_ptr<rules::AddressSpaceState> iommu_; ///< From VFIO_SET_IOMMU on.
 };
 
 } // namespace vfio_shim

@@ -1,14 +1,14 @@
 #include "abi/vfio.hpp"
-#include "type1/capability_chain.hpp"
 
 #include <cstring>
 
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
+#include "rules/capability_chain.hpp"
 #include "support/program.hpp"
 
-namespace vfio_shim::type1 {
+namespace vfio_shim::rules {
 namespace {
 
 using test::IommuInfo;
@@ -114,4 +114,4 @@ RC_GTEST_PROP(CapabilityChain, SaysWhateverItWasGiven, ()) {
 }
 
 } // namespace
-} // namespace vfio_shim::type1
+} // namespace vfio_shim::rules

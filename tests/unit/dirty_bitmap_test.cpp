@@ -1,12 +1,11 @@
-#include "type1/dirty_bitmap.hpp"
-#include "type1/user_space.hpp"
-
 #include <gtest/gtest.h>
 
+#include "rules/dirty_bitmap.hpp"
+#include "rules/user_space.hpp"
 #include "support/answer.hpp"
 #include "support/pages.hpp"
 
-namespace vfio_shim::type1 {
+namespace vfio_shim::rules {
 namespace {
 
 using test::answer_of;
@@ -83,4 +82,4 @@ TEST(UserSpace, EndsBelowTheKernel) {
 }
 
 } // namespace
-} // namespace vfio_shim::type1
+} // namespace vfio_shim::rules

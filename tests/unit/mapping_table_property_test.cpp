@@ -2,8 +2,6 @@
 /// The mapping table against a model so naive that it can be seen to be right: a page, and who has
 /// mapped it.
 
-#include "type1/mapping_table.hpp"
-
 #include <algorithm>
 #include <array>
 #include <optional>
@@ -14,9 +12,10 @@
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
+#include "rules/mapping_table.hpp"
 #include "support/answer.hpp"
 
-namespace vfio_shim::type1 {
+namespace vfio_shim::rules {
 
 namespace {
 
@@ -48,15 +47,15 @@ struct Step {
 
 } // namespace
 
-} // namespace vfio_shim::type1
+} // namespace vfio_shim::rules
 
 namespace rc {
 
 template <>
-struct Arbitrary<vfio_shim::type1::Step> {
-  static Gen<vfio_shim::type1::Step> arbitrary() {
-    using vfio_shim::type1::pages;
-    using vfio_shim::type1::Step;
+struct Arbitrary<vfio_shim::rules::Step> {
+  static Gen<vfio_shim::rules::Step> arbitrary() {
+    using vfio_shim::rules::pages;
+    using vfio_shim::rules::Step;
     const auto counts = gen::weightedOneOf<int>(
         {{8, gen::inRange(1, 6)}, {3, gen::inRange(1, pages + 2)}, {1, gen::just(0)}});
     const auto offsets = gen::weightedElement<int>({{30, 0}, {1, 1}, {1, 0x800}, {1, 0xfff}});
@@ -69,7 +68,7 @@ struct Arbitrary<vfio_shim::type1::Step> {
 
 } // namespace rc
 
-namespace vfio_shim::type1 {
+namespace vfio_shim::rules {
 
 namespace {
 
@@ -272,4 +271,4 @@ RC_GTEST_PROP(MappingTableProperty, V2BehavesLikeAPageSetAtTheTopOfTheIovas, ())
 }
 
 } // namespace
-} // namespace vfio_shim::type1
+} // namespace vfio_shim::rules

@@ -1,13 +1,12 @@
-#include "type1/mapping_table.hpp"
-
 #include <cstdint>
 #include <vector>
 
 #include <gtest/gtest.h>
 
+#include "rules/mapping_table.hpp"
 #include "support/answer.hpp"
 
-namespace vfio_shim::type1 {
+namespace vfio_shim::rules {
 namespace {
 
 using test::Answer;
@@ -417,4 +416,4 @@ TEST(MappingTable, IsEmptyAfterClear) {
 }
 
 } // namespace
-} // namespace vfio_shim::type1
+} // namespace vfio_shim::rules

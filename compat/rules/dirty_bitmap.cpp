@@ -1,10 +1,10 @@
-#include "type1/dirty_bitmap.hpp"
-
-#include "type1/user_space.hpp"
+#include "rules/dirty_bitmap.hpp"
 
 #include <bit>
 
-namespace vfio_shim::type1 {
+#include "rules/user_space.hpp"
+
+namespace vfio_shim::rules {
 
 Result<void> check_dirty_bitmap(const vfio_bitmap &bitmap, Bytes range) {
   const Bytes size{bitmap.size};
@@ -17,4 +17,4 @@ Result<void> check_dirty_bitmap(const vfio_bitmap &bitmap, Bytes range) {
   return {};
 }
 
-} // namespace vfio_shim::type1
+} // namespace vfio_shim::rules

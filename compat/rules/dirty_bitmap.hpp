@@ -12,7 +12,7 @@
 
 #include <linux/vfio.h>
 
-namespace vfio_shim::type1 {
+namespace vfio_shim::rules {
 
 /// No mapping, and no report, is of more pages than this.
 inline constexpr std::uint64_t most_tracked_pages = INT_MAX;
@@ -40,4 +40,4 @@ inline ClientAddr address_of(const vfio_bitmap &bitmap) {
 ///         Source: verify_bitmap_size() and its callers in drivers/vfio/vfio_iommu_type1.c.
 Result<void> check_dirty_bitmap(const vfio_bitmap &bitmap, Bytes range);
 
-} // namespace vfio_shim::type1
+} // namespace vfio_shim::rules

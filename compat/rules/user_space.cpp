@@ -1,10 +1,10 @@
-#include "type1/user_space.hpp"
+#include "rules/user_space.hpp"
 
 #include <cerrno>
 
 #include <sys/mman.h>
 
-namespace vfio_shim::type1 {
+namespace vfio_shim::rules {
 
 namespace {
 
@@ -36,4 +36,4 @@ bool within_user_space(ClientAddr start, Bytes size) {
   return end >= start.value && end <= limit;
 }
 
-} // namespace vfio_shim::type1
+} // namespace vfio_shim::rules

@@ -4,10 +4,10 @@
 
 #include "vfio_shim/units.hpp"
 
-namespace vfio_shim::type1 {
+namespace vfio_shim::rules {
 
 /// Whether [@p start, @p start + @p size) lies where processes have memory, as the kernel's
 /// access_ok() judges on this machine. Says nothing about whether there is any.
 bool within_user_space(ClientAddr start, Bytes size);
 
-} // namespace vfio_shim::type1
+} // namespace vfio_shim::rules

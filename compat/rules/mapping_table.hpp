@@ -9,7 +9,7 @@
 #include <cstdint>
 #include <map>
 
-namespace vfio_shim::type1 {
+namespace vfio_shim::rules {
 
 /// Which of type1's two unmap rules a container has asked for with VFIO_SET_IOMMU.
 enum class Version : std::uint8_t { v1, v2 };
@@ -107,4 +107,4 @@ private:
   std::uint32_t limit_;
 };
 
-} // namespace vfio_shim::type1
+} // namespace vfio_shim::rules

@@ -8,7 +8,7 @@
 #include <cstdint>
 #include <vector>
 
-namespace vfio_shim::type1 {
+namespace vfio_shim::rules {
 
 /// The whole chain in type1's order: migration, DMA available, IOVA ranges.
 ///
@@ -19,4 +19,4 @@ namespace vfio_shim::type1 {
 std::vector<std::byte> build_capability_chain(const AddressSpace &space, std::uint32_t available,
                                               std::size_t base);
 
-} // namespace vfio_shim::type1
+} // namespace vfio_shim::rules

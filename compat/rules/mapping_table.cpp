@@ -1,9 +1,9 @@
-#include "type1/mapping_table.hpp"
+#include "rules/mapping_table.hpp"
 
 #include <algorithm>
 #include <iterator>
 
-namespace vfio_shim::type1 {
+namespace vfio_shim::rules {
 
 namespace {
 
@@ -160,4 +160,4 @@ MappingTable::Mappings::iterator MappingTable::first_reaching(Iova iova) {
   return next;
 }
 
-} // namespace vfio_shim::type1
+} // namespace vfio_shim::rules

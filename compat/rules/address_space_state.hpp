@@ -2,11 +2,11 @@
 /// What VFIO_SET_IOMMU adds to a container.
 #pragma once
 
-#include "type1/mapping_table.hpp"
-
 #include "vfio_shim/backend.hpp"
 
-namespace vfio_shim::type1 {
+#include "rules/mapping_table.hpp"
+
+namespace vfio_shim::rules {
 
 /// The state that the kernel's type1 driver keeps per container.
 struct AddressSpaceState {
@@ -16,4 +16,4 @@ struct AddressSpaceState {
   bool tracking_dirty = false; ///< Between VFIO_IOMMU_DIRTY_PAGES' START and STOP.
 };
 
-} // namespace vfio_shim::type1
+} // namespace vfio_shim::rules

@@ -1,11 +1,12 @@
-#include "type1/capability_chain.hpp"
+#include "rules/capability_chain.hpp"
 
 #include "abi/vfio.hpp"
-#include "type1/dirty_bitmap.hpp"
 
 #include <cstring>
 
-namespace vfio_shim::type1 {
+#include "rules/dirty_bitmap.hpp"
+
+namespace vfio_shim::rules {
 
 namespace {
 
@@ -76,4 +77,4 @@ std::vector<std::byte> build_capability_chain(const AddressSpace &space, std::ui
   return chain.take();
 }
 
-} // namespace vfio_shim::type1
+} // namespace vfio_shim::rules
