@@ -2,9 +2,9 @@
 /// What VFIO_SET_IOMMU adds to a container.
 #pragma once
 
-#include "vfio_shim/backend.hpp"
-
 #include "rules/mapping_table.hpp"
+
+#include "vfio_shim/backend.hpp"
 
 namespace vfio_shim::rules {
 

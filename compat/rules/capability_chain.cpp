@@ -1,10 +1,9 @@
 #include "rules/capability_chain.hpp"
 
 #include "abi/vfio.hpp"
+#include "rules/dirty_bitmap.hpp"
 
 #include <cstring>
-
-#include "rules/dirty_bitmap.hpp"
 
 namespace vfio_shim::rules {
 

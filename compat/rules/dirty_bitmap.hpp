@@ -4,13 +4,13 @@
 /// A bitmap has a bit for each page of a range, in whole u64.
 #pragma once
 
+#include "rules/legacy_call.hpp"
+
 #include "vfio_shim/result.hpp"
 #include "vfio_shim/units.hpp"
 
 #include <climits>
 #include <cstdint>
-
-#include <linux/vfio.h>
 
 namespace vfio_shim::rules {
 
@@ -30,14 +30,9 @@ constexpr Bytes dirty_bitmap_size(std::uint64_t pages) {
 /// The largest bitmap that is taken (VFIO_IOMMU_TYPE1_INFO_CAP_MIGRATION).
 inline constexpr Bytes max_dirty_bitmap_size = dirty_bitmap_size(most_tracked_pages);
 
-/// Where in the client a bitmap is.
-inline ClientAddr address_of(const vfio_bitmap &bitmap) {
-  return ClientAddr{reinterpret_cast<std::uintptr_t>(bitmap.data)};
-}
-
 /// Whether @p bitmap can take a report on @p range bytes, in its own page size.
 /// @return EINVAL: too small, too large, or not where user memory can be.
 ///         Source: verify_bitmap_size() and its callers in drivers/vfio/vfio_iommu_type1.c.
-Result<void> check_dirty_bitmap(const vfio_bitmap &bitmap, Bytes range);
+Result<void> check_dirty_bitmap(const Bitmap &bitmap, Bytes range);
 
 } // namespace vfio_shim::rules

@@ -1,5 +1,6 @@
 #include "vfio_shim/container.hpp"
 
+#include "rules/address_space_state.hpp"
 #include "type1/container_turn.hpp"
 
 #include <new>
@@ -7,7 +8,6 @@
 #include <fmt/format.h>
 
 #include "iova_window.hpp"
-#include "rules/address_space_state.hpp"
 
 namespace vfio_shim {
 

@@ -2,32 +2,23 @@
 /// What devices have written to: VFIO_IOMMU_DIRTY_PAGES, and the bitmap of an unmap.
 #pragma once
 
-#include "vfio_shim/client.hpp"
-
-#include <linux/vfio.h>
-
 #include "rules/address_space_state.hpp"
+#include "rules/legacy_call.hpp"
+
+#include "vfio_shim/client.hpp"
 
 namespace vfio_shim::type1 {
 
-/// A client's bitmap, and the IOVA that its first bit stands for.
+/// A client's bitmap, which has been checked, and the IOVA that its first bit stands for.
 struct DirtyBitmap {
-  ClientAddr address;
-  Bytes page_size;
+  rules::Bitmap place;
   Iova base;
 };
 
 /// Serves VFIO_IOMMU_DIRTY_PAGES.
-/// @param argument The ioctl's argument, of which nothing has been read.
 /// @return As vfio_iommu_type1_dirty_pages() in drivers/vfio/vfio_iommu_type1.c.
 Result<long> dirty_pages(rules::AddressSpaceState &iommu, Backend &backend, Client &client,
-                         std::uint64_t argument);
-
-/// Reads and checks the bitmap that follows the argument of an unmap with
-/// VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP.
-/// @return EINVAL, EFAULT: as vfio_iommu_type1_unmap_dma().
-Result<DirtyBitmap> read_unmap_bitmap(Client &client, const vfio_iommu_type1_dma_unmap &unmap,
-                                      ClientAddr argument);
+                         const rules::DirtyPages &call);
 
 /// Puts the bits of one mapping where they belong in the client's bitmap.
 ///

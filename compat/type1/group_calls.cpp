@@ -1,12 +1,14 @@
 /// @file
-/// The group's ioctls, one handler each. Source of the rules: drivers/vfio/group.c.
+/// The group's ioctls, one handler each. What they answer is decided in rules/, as far as the
+/// group's state and the call say it; here it is done.
 
-#include "abi/vfio.hpp"
+#include "rules/group_rules.hpp"
+#include "rules/operations.hpp"
+#include "rules/read_call.hpp"
 #include "topology/device_file.hpp"
-#include "type1/operations.hpp"
+#include "type1/catching_bad_alloc.hpp"
 
 #include "vfio_shim/group.hpp"
-#include "vfio_shim/printable.hpp"
 
 #include <algorithm>
 #include <cstdlib>
@@ -21,47 +23,10 @@
 
 namespace vfio_shim {
 
-using type1::Argument;
-using type1::ArgumentKind;
-
 namespace {
 
-constexpr std::size_t client_page_size = 4096;
 /// Each costs a descriptor, and clients must not exhaust ours.
 constexpr std::size_t most_holders = 8;
-
-/// Reads a NUL-terminated string of at most a page, NUL included.
-/// @return EFAULT: not readable. EINVAL: longer.
-Result<std::string> read_string(Client &client, ClientAddr from) {
-  std::string text;
-  while (text.size() < client_page_size) {
-    // Never past a page's end: the next page may not be there, and need not be.
-    const std::uint64_t start = from.value + text.size();
-    const std::size_t rest_of_page = client_page_size - start % client_page_size;
-    std::array<char, 64> chunk{};
-    const std::size_t size = std::min({chunk.size(), rest_of_page, client_page_size - text.size()});
-    const auto bytes = std::span(chunk).first(size);
-    VFIO_SHIM_TRY(client.read(ClientAddr{start}, std::as_writable_bytes(bytes)));
-    const auto end = std::ranges::find(bytes, '\0');
-    text.append(bytes.begin(), end);
-    if (end != bytes.end())
-      return text;
-  }
-  return fail(EINVAL, "string longer than a page");
-}
-
-/// The device that @p text names, as the kernel matches it: a name, then options.
-Result<topology::Device> named_device(const topology::Group &group, std::string_view text) {
-  const std::string_view name = text.substr(0, text.find(' '));
-  const auto found = std::ranges::find(group.devices, name, &topology::Device::name);
-  if (found == group.devices.end())
-    return fail(ENODEV, fmt::format("no device {} in group {}", quoted_name(name), group.id.value));
-  const std::string_view options = text.substr(name.size());
-  if (options.find_first_not_of(' ') != std::string_view::npos)
-    return fail(EINVAL,
-                fmt::format("device options {} not supported (VF tokens)", quoted_name(options)));
-  return *found;
-}
 
 /// A copy of a descriptor of the process behind the pidfd @p process.
 Result<Fd> copy_from(const Fd &process, ClientFd number) {
@@ -139,38 +104,35 @@ Result<Fd> copy_of_device(const std::function<Result<Fd>(ClientFd)> &copy_of, Pi
 
 } // namespace
 
-/// The handlers. Each takes the group's lock itself: SET_CONTAINER must look at the client first.
+/// Serves one call. Each handler takes the group's lock itself: SET_CONTAINER must look at the
+/// client first.
 struct GroupCalls {
-  using Operation = type1::Operation<Group>;
+  Group &group;
+  Client &client;
+  ClientAddr argument; ///< Where the call's struct lies, for those that have one.
 
-  static Result<long> get_status(Group &group, Client &client, const Argument &argument) {
-    auto status = argument.as<vfio_group_status>();
-    status.flags = 0;
+  Result<long> operator()(const rules::GetStatus &call) const {
+    rules::GetStatus answer;
     {
       const std::scoped_lock lock(group.mutex_);
-      if (group.container_)
-        status.flags = VFIO_GROUP_FLAGS_CONTAINER_SET | VFIO_GROUP_FLAGS_VIABLE;
-      else {
-        const auto viable = topology::viable(group.id_, group.roots_);
-        if (!viable)
-          return pass_on(viable);
-        status.flags = *viable ? VFIO_GROUP_FLAGS_VIABLE : 0;
-      }
+      const bool in_container = group.container_ != nullptr;
+      const auto viable =
+          in_container ? Result<bool>(true) : topology::viable(group.id_, group.roots_);
+      if (!viable)
+        return pass_on(viable);
+      answer = rules::answer_to(call, *viable, in_container);
     }
-    VFIO_SHIM_TRY(type1::write_struct(client, argument.address(), status));
+    VFIO_SHIM_TRY(client.write(argument, rules::encode(answer)));
     return 0;
   }
 
-  static Result<long> set_container(Group &group, Client &client, const Argument &argument) {
-    const auto file = client.copy_of(ClientFd{argument.as<int>()});
+  Result<long> operator()(const rules::SetContainer &call) const {
+    const auto file = client.copy_of(call.container);
     if (!file)
       return pass_on(file);
 
     const std::scoped_lock lock(group.mutex_);
-    if (group.closed_)
-      return fail(ENODEV, "the group is closed, or was unplugged");
-    if (group.container_)
-      return fail(EINVAL, "group is in a container already");
+    VFIO_SHIM_TRY(rules::check_set_container(group.closed_, group.container_ != nullptr));
     const auto found = client.container_behind(*file);
     if (!found)
       return pass_on(found);
@@ -188,37 +150,31 @@ struct GroupCalls {
     return 0;
   }
 
-  static Result<long> unset_container(Group &group, Client & /*client*/,
-                                      const Argument & /*argument*/) {
+  Result<long> operator()(const rules::UnsetContainer & /*call*/) const {
     const std::scoped_lock lock(group.mutex_);
-    if (!group.container_)
-      return fail(EINVAL, "group is in no container");
+    VFIO_SHIM_TRY(rules::check_in_container(group.container_ != nullptr));
     if (!group.leave_if_unused())
       return fail(EBUSY, "a device of the group is open");
     return 0;
   }
 
-  static Result<long> get_device_fd(Group &group, Client &client, const Argument &argument) {
-    const auto name = read_string(client, argument.address());
-    if (!name)
-      return pass_on(name);
+  Result<long> operator()(const rules::GetDeviceFd &call) const {
     const auto topology = topology::find(group.id_, group.roots_);
     if (!topology)
       return cannot_look(topology.error());
-    const auto device = named_device(*topology, *name);
+    const auto device = rules::find_device(call, *topology);
     if (!device)
       return pass_on(device);
 
     const std::scoped_lock lock(group.mutex_);
-    if (!group.container_)
-      return fail(EINVAL, "group is in no container");
+    VFIO_SHIM_TRY(rules::check_in_container(group.container_ != nullptr));
     group.any_device_open(); // Forgets those that are not.
     auto file = group.container_->open_device(group.id_, *device);
     if (!file && file.error().code == EBUSY)
-      file = find_given(group, client, *device);
+      file = find_given(*device);
     if (!file)
       return pass_on(file);
-    auto given = entry_of(group, *device);
+    auto given = entry_of(*device);
     if (!given)
       return pass_on(given);
     const auto number = client.hand_over(*file);
@@ -227,25 +183,20 @@ struct GroupCalls {
       group.any_device_open(); // Forgets it if it was not open before.
       return pass_on(number);
     }
-    note_given(group, client, **given, *number);
+    note_given(**given, *number);
     return number->value;
   }
 
-  static constexpr std::array<Operation, 4> table = {{
-      {VFIO_GROUP_GET_STATUS, "VFIO_GROUP_GET_STATUS", ArgumentKind::sized_struct,
-       sizeof(vfio_group_status), get_status},
-      {VFIO_GROUP_SET_CONTAINER, "VFIO_GROUP_SET_CONTAINER", ArgumentKind::pointer, sizeof(int),
-       set_container},
-      {VFIO_GROUP_UNSET_CONTAINER, "VFIO_GROUP_UNSET_CONTAINER", ArgumentKind::value, 0,
-       unset_container},
-      {VFIO_GROUP_GET_DEVICE_FD, "VFIO_GROUP_GET_DEVICE_FD", ArgumentKind::pointer, 0,
-       get_device_fd},
-  }};
+  /// What is no call on a group.
+  template <typename Other>
+  Result<long> operator()(const Other & /*call*/) const {
+    return fail(ENOTTY, "unknown ioctl");
+  }
 
 private:
   /// The kernel opens a device as often as it is asked to; a cdev is bound to an iommufd only once.
   /// So another open of the same device is another descriptor of the same file.
-  static Result<Fd> find_given(Group &group, Client &client, const topology::Device &device) {
+  Result<Fd> find_given(const topology::Device &device) const {
     const auto given = std::ranges::find(group.given_, device.name, &Group::GivenDevice::name);
     if (given != group.given_.end())
       for (const Group::Holder &holder : given->holders) {
@@ -260,7 +211,7 @@ private:
           return copy;
       }
     // The holder may have passed it on, and ended.
-    auto copy = copy_of_device([&client](ClientFd number) { return client.copy_of(number); },
+    auto copy = copy_of_device([this](ClientFd number) { return client.copy_of(number); },
                                client.pid(), device.name, ClientFd{-1}, group.roots_);
     if (!copy || *copy)
       return copy;
@@ -269,7 +220,7 @@ private:
   }
 
   /// What is known of a device that is open, or about to be.
-  static Result<Group::GivenDevice *> entry_of(Group &group, const topology::Device &device) {
+  Result<Group::GivenDevice *> entry_of(const topology::Device &device) const {
     const auto known = std::ranges::find(group.given_, device.name, &Group::GivenDevice::name);
     if (known != group.given_.end())
       return &*known;
@@ -280,7 +231,7 @@ private:
         Group::GivenDevice{.name = device.name, .record = record, .holders = {}});
   }
 
-  static void note_given(Group &group, Client &client, Group::GivenDevice &given, ClientFd number) {
+  void note_given(Group::GivenDevice &given, ClientFd number) const {
     group.container_->given_away(group.id_, given.name);
     std::erase_if(given.holders,
                   [&](const Group::Holder &holder) { return holder.pid == client.pid(); });
@@ -294,15 +245,19 @@ private:
 
 Result<long> Group::call(Client &client, unsigned int command, std::uint64_t argument) {
   return type1::catching_bad_alloc([&]() -> Result<long> {
-    if (const auto *operation = type1::find_operation(GroupCalls::table, command))
-      return type1::carry_out(*operation, *this, client, argument);
-    return fail(ENOTTY, fmt::format("unknown ioctl {:#x}", command));
+    const auto *const operation = rules::find_operation(command);
+    VFIO_SHIM_TRY(rules::check_operation(operation));
+    const auto call = rules::read_call(*operation, client, argument);
+    if (!call)
+      return pass_on(call);
+    return std::visit(
+        GroupCalls{.group = *this, .client = client, .argument = ClientAddr{argument}}, *call);
   });
 }
 
 std::string_view Group::call_name(unsigned int command) {
-  const auto *operation = type1::find_operation(GroupCalls::table, command);
-  return operation != nullptr ? operation->name : std::string_view{};
+  const auto *const operation = rules::find_operation(command);
+  return rules::check_operation(operation) ? operation->name : std::string_view{};
 }
 
 } // namespace vfio_shim

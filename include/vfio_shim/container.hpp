@@ -23,7 +23,8 @@ namespace vfio_shim {
 
 namespace rules {
 struct AddressSpaceState;
-}
+struct Operation;
+} // namespace rules
 
 /// type1's dma_entry_limit, unless it is told otherwise.
 inline constexpr std::uint32_t default_mapping_limit = 65535;
@@ -137,7 +138,7 @@ private:
 
   class Turn;
 
-  Result<void> has_iommu();
+  Result<void> may_be_asked(const rules::Operation *operation);
   Departure try_to_let_go(Membership &member, Membership::Stay stay);
   void catch_up();
   void follow_news(Membership &member);

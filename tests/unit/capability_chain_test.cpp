@@ -1,11 +1,11 @@
 #include "abi/vfio.hpp"
+#include "rules/capability_chain.hpp"
 
 #include <cstring>
 
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
-#include "rules/capability_chain.hpp"
 #include "support/program.hpp"
 
 namespace vfio_shim::rules {

@@ -1,7 +1,8 @@
-#include <gtest/gtest.h>
-
 #include "rules/dirty_bitmap.hpp"
 #include "rules/user_space.hpp"
+
+#include <gtest/gtest.h>
+
 #include "support/answer.hpp"
 #include "support/pages.hpp"
 
@@ -17,10 +18,8 @@ constexpr std::uint64_t M256 = std::uint64_t{256} << 20;
 
 test::Answer check(std::uint64_t pgsize, std::uint64_t size, std::uint64_t range,
                    std::uint64_t address = 0x10000) {
-  vfio_bitmap bitmap{};
-  bitmap.pgsize = pgsize;
-  bitmap.size = size;
-  bitmap.data = reinterpret_cast<decltype(bitmap.data)>(address);
+  const Bitmap bitmap{
+      .page_size = Bytes{pgsize}, .size = Bytes{size}, .address = ClientAddr{address}};
   return answer_of(check_dirty_bitmap(bitmap, Bytes{range}));
 }
 

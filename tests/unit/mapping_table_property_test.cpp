@@ -2,6 +2,8 @@
 /// The mapping table against a model so naive that it can be seen to be right: a page, and who has
 /// mapped it.
 
+#include "rules/mapping_table.hpp"
+
 #include <algorithm>
 #include <array>
 #include <optional>
@@ -12,7 +14,6 @@
 #include <gtest/gtest.h>
 #include <rapidcheck/gtest.h>
 
-#include "rules/mapping_table.hpp"
 #include "support/answer.hpp"
 
 namespace vfio_shim::rules {

@@ -1,9 +1,10 @@
+#include "rules/mapping_table.hpp"
+
 #include <cstdint>
 #include <vector>
 
 #include <gtest/gtest.h>
 
-#include "rules/mapping_table.hpp"
 #include "support/answer.hpp"
 
 namespace vfio_shim::rules {

@@ -1,149 +1,121 @@
-#include "type1/operations.hpp"
-
-#include "vfio_shim/own_process.hpp"
+#include "rules/operations.hpp"
 
 #include <array>
-#include <memory>
+#include <cstring>
+#include <span>
+#include <string>
+#include <vector>
 
 #include <gtest/gtest.h>
+#include <linux/vfio.h>
 
-#include "support/answer.hpp"
-#include "support/pages.hpp"
-
-namespace vfio_shim::type1 {
+namespace vfio_shim::rules {
 namespace {
 
-using test::address_of;
-using test::answer_of;
-using test::answers;
-using test::fails;
-using test::Pages;
-
-/// What the handler was given.
-struct Target {
-  Argument argument;
-  int calls = 0;
+/// Every ioctl of the legacy API, with all that its argument can hold.
+const std::vector<std::pair<unsigned int, LegacyCall>> every_call = {
+    {VFIO_GET_API_VERSION, GetApiVersion{}},
+    {VFIO_CHECK_EXTENSION, CheckExtension{.extension = 9}},
+    {VFIO_SET_IOMMU, SetIommu{.type = 3}},
+    {VFIO_IOMMU_GET_INFO,
+     GetInfo{.argsz = 100, .flags = 3, .page_sizes = 0x40201000, .capability_offset = 24}},
+    {VFIO_IOMMU_MAP_DMA, MapDma{.argsz = 32,
+                                .flags = 3,
+                                .vaddr = ClientAddr{0x7f0000001000},
+                                .iova = Iova{UINT64_MAX - 0xfff},
+                                .size = Bytes{0x1000}}},
+    {VFIO_IOMMU_UNMAP_DMA,
+     UnmapDma{.argsz = 24, .flags = 2, .iova = Iova{0x1000}, .size = Bytes{0x2000}, .bitmap = {}}},
+    {VFIO_IOMMU_UNMAP_DMA, UnmapDma{.argsz = 48,
+                                    .flags = 1,
+                                    .iova = Iova{0x1000},
+                                    .size = Bytes{0x2000},
+                                    .bitmap = Bitmap{.page_size = Bytes{0x1000},
+                                                     .size = Bytes{8},
+                                                     .address = ClientAddr{0x5000}}}},
+    {VFIO_IOMMU_DIRTY_PAGES, DirtyPages{.argsz = 8, .flags = 1, .range = {}}},
+    {VFIO_IOMMU_DIRTY_PAGES,
+     DirtyPages{.argsz = 48,
+                .flags = 4,
+                .range = DirtyPages::Range{.iova = Iova{0x1000},
+                                           .size = Bytes{0x2000},
+                                           .bitmap = {.page_size = Bytes{0x1000},
+                                                      .size = Bytes{8},
+                                                      .address = ClientAddr{0x5000}}}}},
+    {VFIO_GROUP_GET_STATUS, GetStatus{.argsz = 8, .flags = 3}},
+    {VFIO_GROUP_SET_CONTAINER, SetContainer{.container = ClientFd{-1}}},
+    {VFIO_GROUP_UNSET_CONTAINER, UnsetContainer{}},
+    {VFIO_GROUP_GET_DEVICE_FD, GetDeviceFd{.text = "0000:00:03.0 vf_token=1"}},
 };
 
-Result<long> note(Target &target, Client & /*client*/, const Argument &argument) {
-  target.argument = argument;
-  ++target.calls;
-  return 42;
+std::uint64_t value_of(const LegacyCall &call) {
+  if (const auto *asked = std::get_if<CheckExtension>(&call))
+    return asked->extension;
+  if (const auto *set = std::get_if<SetIommu>(&call))
+    return set->type;
+  return 0x1234; // An address.
 }
 
-struct Numbers {
-  std::uint32_t argsz;
-  std::uint32_t first;
-  std::uint64_t second;
-};
-
-constexpr Operation<Target> by_value{1, "BY_VALUE", ArgumentKind::value, 0, note};
-constexpr Operation<Target> by_pointer{2, "BY_POINTER", ArgumentKind::pointer, sizeof(int), note};
-constexpr Operation<Target> by_struct{3, "BY_STRUCT", ArgumentKind::sized_struct, 8, note};
-constexpr std::array<Operation<Target>, 3> table{{by_value, by_pointer, by_struct}};
-
-class CarryOut : public testing::Test {
-protected:
-  OwnProcess client{[](const Fd &) { return std::shared_ptr<Container>(); }};
-  Target target;
-
-  test::Answer carry_out(const Operation<Target> &operation, std::uint64_t argument) {
-    return answer_of(type1::carry_out(operation, target, client, argument));
-  }
-  test::Answer carry_out(const Operation<Target> &operation, const void *argument) {
-    return carry_out(operation, address_of(argument).value);
-  }
-};
-
-TEST(FindOperation, FindsByCommand) {
-  EXPECT_EQ(find_operation(table, 2)->name, "BY_POINTER");
-  EXPECT_EQ(find_operation(table, 4), nullptr);
+TEST(Operations, AreFoundByTheirNumber) {
+  EXPECT_EQ(find_operation(VFIO_IOMMU_MAP_DMA)->name, "VFIO_IOMMU_MAP_DMA");
+  EXPECT_EQ(find_operation(VFIO_DEVICE_GET_INFO), nullptr);
+  EXPECT_EQ(name_of(VFIO_GROUP_GET_DEVICE_FD), "VFIO_GROUP_GET_DEVICE_FD");
+  EXPECT_EQ(name_of(0), "");
 }
 
-TEST_F(CarryOut, HandsAValueOnUntouched) {
-  EXPECT_EQ(carry_out(by_value, std::uint64_t{0xdead000000000001}), answers(42));
-  EXPECT_EQ(target.argument.value, 0xdead000000000001);
+TEST(Operations, HaveALayoutThatGoesBothWays) {
+  for (const auto &[command, call] : every_call)
+    EXPECT_EQ(decode(command, value_of(call), encode(call)), call) << name_of(command);
 }
 
-TEST_F(CarryOut, ReadsWhatAPointerPointsTo) {
-  const int number = 17;
-  EXPECT_EQ(carry_out(by_pointer, &number), answers(42));
-  EXPECT_EQ(target.argument.as<int>(), 17);
-  EXPECT_EQ(target.argument.address(), address_of(&number));
-}
-
-TEST_F(CarryOut, ReadsOnlyTheMinimumAndGivesZerosForTheRest) {
-  const Numbers numbers{.argsz = sizeof(numbers), .first = 5, .second = 6};
-  EXPECT_EQ(carry_out(by_struct, &numbers), answers(42));
-  EXPECT_EQ(target.argument.as<Numbers>().first, 5U);
-  EXPECT_EQ(target.argument.as<Numbers>().second, 0U);
-}
-
-TEST_F(CarryOut, ReadsNothingBeyondTheMinimum) {
-  const Pages pages;
-  const Numbers numbers{.argsz = 8, .first = 5, .second = 6};
-  EXPECT_EQ(carry_out(by_struct, pages.put_at_end(numbers, 8)), answers(42));
-}
-
-TEST_F(CarryOut, TakesAnyArgszFromTheMinimumOn) {
-  for (const std::uint32_t argsz : {8U, 9U, 4096U, UINT32_MAX}) {
-    const Numbers numbers{.argsz = argsz, .first = 0, .second = 0};
-    EXPECT_EQ(carry_out(by_struct, &numbers), answers(42)) << argsz;
+/// What a recording may keep of a call.
+TEST(Operations, TakeMissingBytesForZeros) {
+  for (const auto &[command, call] : every_call) {
+    const auto whole = encode(call);
+    const std::size_t least = find_operation(command)->least;
+    for (std::size_t size = 0; size < least; ++size) {
+      const std::span part(whole.data(), size);
+      std::vector<std::byte> padded(part.begin(), part.end());
+      padded.resize(least);
+      EXPECT_EQ(decode(command, value_of(call), part), decode(command, value_of(call), padded))
+          << name_of(command) << ", " << size << " bytes";
+    }
   }
 }
 
-TEST_F(CarryOut, RefusesAShortArgsz) {
-  for (const std::uint32_t argsz : {0U, 4U, 7U}) {
-    const Numbers numbers{.argsz = argsz, .first = 0, .second = 0};
-    EXPECT_EQ(carry_out(by_struct, &numbers), fails(EINVAL)) << argsz;
-  }
-  EXPECT_EQ(target.calls, 0);
+TEST(Operations, AreSilentAboutWhatIsNotThere) {
+  const LegacyCall unmap = UnmapDma{.argsz = 48,
+                                    .flags = VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP,
+                                    .iova = {},
+                                    .size = {},
+                                    .bitmap = Bitmap{}};
+  auto bytes = encode(unmap);
+  EXPECT_TRUE(std::get<UnmapDma>(decode(VFIO_IOMMU_UNMAP_DMA, 0, bytes)).bitmap);
+  bytes.pop_back();
+  EXPECT_FALSE(std::get<UnmapDma>(decode(VFIO_IOMMU_UNMAP_DMA, 0, bytes)).bitmap);
 }
 
-TEST_F(CarryOut, DoesNotTakeAPlainIntForASize) {
-  const int zero = 0;
-  EXPECT_EQ(carry_out(by_pointer, &zero), answers(42));
+TEST(Operations, LeaveWhatIsBehindTheStructWhenTheyStoreIt) {
+  std::vector<std::byte> bytes(64, std::byte{0xaa});
+  store(SetContainer{.container = ClientFd{1}}, bytes);
+  EXPECT_EQ(bytes.size(), 64U);
+  EXPECT_EQ(bytes[0], std::byte{1});
+  EXPECT_EQ(bytes[4], std::byte{0xaa});
 }
 
-TEST_F(CarryOut, RefusesWhatCannotBeRead) {
-  const Pages pages;
-  const Numbers numbers{.argsz = 8, .first = 0, .second = 0};
-  EXPECT_EQ(carry_out(by_struct, nullptr), fails(EFAULT));
-  EXPECT_EQ(carry_out(by_struct, pages.end()), fails(EFAULT));
-  EXPECT_EQ(carry_out(by_struct, pages.put_at_end(numbers, 7)), fails(EFAULT)) << "one byte short";
-  EXPECT_EQ(carry_out(by_struct, UINT64_MAX), fails(EFAULT));
-  EXPECT_EQ(carry_out(by_pointer, nullptr), fails(EFAULT));
-  EXPECT_EQ(target.calls, 0);
+TEST(Operations, NameADeviceAndItsOptions) {
+  const GetDeviceFd plain{.text = "0000:00:03.0"};
+  EXPECT_EQ(plain.name(), "0000:00:03.0");
+  EXPECT_EQ(plain.options(), "");
+  const GetDeviceFd with_token{.text = "0000:00:03.0 vf_token=1 x"};
+  EXPECT_EQ(with_token.name(), "0000:00:03.0");
+  EXPECT_EQ(with_token.options(), " vf_token=1 x");
+  EXPECT_EQ(GetDeviceFd{}.name(), "");
 }
 
-TEST_F(CarryOut, ReadsBeforeItChecksTheSize) {
-  const Pages pages;
-  const Numbers too_small{.argsz = 0, .first = 0, .second = 0};
-  EXPECT_EQ(carry_out(by_struct, pages.put_at_end(too_small, 4)), fails(EFAULT));
-}
-
-TEST_F(CarryOut, ReadsAStructOnAPagesBorder) {
-  const Pages pages(2);
-  const Numbers numbers{.argsz = 8, .first = 9, .second = 0};
-  std::byte *place = pages.begin() + test::page_size - 3;
-  std::memcpy(place, &numbers, sizeof(numbers));
-  EXPECT_EQ(carry_out(by_struct, place), answers(42));
-  EXPECT_EQ(target.argument.as<Numbers>().first, 9U);
-}
-
-TEST_F(CarryOut, WritesAsMuchOfAStructAsItIsAskedTo) {
-  const Pages pages;
-  const Numbers numbers{.argsz = 1, .first = 2, .second = 3};
-  EXPECT_EQ(answer_of(write_struct(client, address_of(pages.end() - 8), numbers, 8)),
-            test::succeeds);
-  EXPECT_EQ(answer_of(write_struct(client, address_of(pages.end() - 8), numbers)), fails(EFAULT));
-}
-
-TEST(Serving, IsENOMEMWithoutMemoryOfOurOwn) {
-  EXPECT_EQ(answer_of(catching_bad_alloc([]() -> Result<long> { throw std::bad_alloc(); })),
-            fails(ENOMEM));
-  EXPECT_EQ(answer_of(catching_bad_alloc([]() -> Result<long> { return 7; })), answers(7));
+TEST(Operations, KnowNoOtherIoctl) {
+  EXPECT_EQ(decode(VFIO_DEVICE_RESET, 7, {}), LegacyCall(UnknownCall{}));
 }
 
 } // namespace
-} // namespace vfio_shim::type1
+} // namespace vfio_shim::rules
