@@ -12,7 +12,6 @@
 #include <string>
 
 #include <fmt/format.h>
-#include <linux/vfio.h>
 #include <spdlog/spdlog.h>
 
 namespace vfio_shim::cli {
@@ -35,9 +34,8 @@ int complain(const Error &error) {
 }
 
 bool same(const trace::Record &record, const Reply &reply) {
-  const bool descriptor = record.command == VFIO_GROUP_GET_DEVICE_FD;
   return record.error == reply.error &&
-         (record.error != 0 || descriptor || record.kind != trace::Kind::call ||
+         (record.error != 0 || trace::answers_with_descriptor(record) ||
           record.result == reply.result);
 }
 

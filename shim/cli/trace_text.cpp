@@ -3,74 +3,31 @@
 #include "cli/human.hpp"
 #include "observe/statistics.hpp"
 #include "observe/text.hpp"
+#include "rules/match.hpp"
 
 #include "vfio_shim/call_witness.hpp"
 #include "vfio_shim/result.hpp"
 
-#include <algorithm>
-#include <array>
-#include <cstring>
-#include <span>
+#include <initializer_list>
 #include <string_view>
 #include <utility>
 
 #include <fmt/format.h>
-#include <linux/vfio.h>
 
 namespace vfio_shim::cli {
 
 namespace {
 
-using Names = std::span<const std::pair<std::uint64_t, std::string_view>>;
+/// A flag, and what it is called.
+using Flag = std::pair<bool, std::string_view>;
 
-/// VFIO_CHECK_EXTENSION's numbers; the IOMMU types are among them.
-constexpr std::array<std::pair<std::uint64_t, std::string_view>, 8> extensions = {{
-    {VFIO_TYPE1_IOMMU, "VFIO_TYPE1_IOMMU"},
-    {VFIO_SPAPR_TCE_IOMMU, "VFIO_SPAPR_TCE_IOMMU"},
-    {VFIO_TYPE1v2_IOMMU, "VFIO_TYPE1v2_IOMMU"},
-    {VFIO_DMA_CC_IOMMU, "VFIO_DMA_CC_IOMMU"},
-    {VFIO_SPAPR_TCE_v2_IOMMU, "VFIO_SPAPR_TCE_v2_IOMMU"},
-    {VFIO_NOIOMMU_IOMMU, "VFIO_NOIOMMU_IOMMU"},
-    {VFIO_UNMAP_ALL, "VFIO_UNMAP_ALL"},
-    {VFIO_UPDATE_VADDR, "VFIO_UPDATE_VADDR"},
-}};
-
-constexpr std::array<std::pair<std::uint64_t, std::string_view>, 3> map_flags = {{
-    {VFIO_DMA_MAP_FLAG_READ, "r"},
-    {VFIO_DMA_MAP_FLAG_WRITE, "w"},
-    {VFIO_DMA_MAP_FLAG_VADDR, " new address only"},
-}};
-
-constexpr std::array<std::pair<std::uint64_t, std::string_view>, 3> unmap_flags = {{
-    {VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP, ", dirty bitmap"},
-    {VFIO_DMA_UNMAP_FLAG_ALL, ", all"},
-    {VFIO_DMA_UNMAP_FLAG_VADDR, ", address only"},
-}};
-
-constexpr std::array<std::pair<std::uint64_t, std::string_view>, 3> dirty_flags = {{
-    {VFIO_IOMMU_DIRTY_PAGES_FLAG_START, "start "},
-    {VFIO_IOMMU_DIRTY_PAGES_FLAG_STOP, "stop "},
-    {VFIO_IOMMU_DIRTY_PAGES_FLAG_GET_BITMAP, "bitmap "},
-}};
-
-constexpr std::array<std::pair<std::uint64_t, std::string_view>, 2> group_flags = {{
-    {VFIO_GROUP_FLAGS_VIABLE, "viable "},
-    {VFIO_GROUP_FLAGS_CONTAINER_SET, "in a container "},
-}};
-
-std::string number_name(Names names, std::uint64_t number) {
-  const auto found = std::ranges::find(names, number, &Names::value_type::first);
-  return found != names.end() ? std::string(found->second) : fmt::format("{}", number);
-}
-
-std::string flag_names(Names names, std::uint64_t flags) {
+/// The names of those that are set, and the number of those that have none.
+std::string flag_names(std::initializer_list<Flag> flags, std::uint32_t unknown) {
   std::string text;
-  for (const auto &[flag, name] : names) {
-    if ((flags & flag) != 0)
+  for (const auto &[is_set, name] : flags)
+    if (is_set)
       text += name;
-    flags &= ~flag;
-  }
-  return flags != 0 ? fmt::format("{} flags {:#x}", text, flags) : text;
+  return unknown != 0 ? fmt::format("{} flags {:#x}", text, unknown) : text;
 }
 
 std::string trimmed(std::string text) {
@@ -78,29 +35,44 @@ std::string trimmed(std::string text) {
   return text;
 }
 
-std::string map_text(const trace::Record &record) {
-  const auto map = argument_of<vfio_iommu_type1_dma_map>(record);
-  return fmt::format("iova {:#x}, {} at {:#x}, {}", std::uint64_t{map.iova},
-                     human_bytes(Bytes{map.size}), std::uint64_t{map.vaddr},
-                     flag_names(map_flags, map.flags));
+std::string extension_text(std::uint64_t extension) {
+  const auto name = rules::extension_name(extension);
+  return name.empty() ? fmt::format("{}", extension) : std::string(name);
 }
 
-std::string unmap_text(const trace::Record &record) {
-  const auto unmap = argument_of<vfio_iommu_type1_dma_unmap>(record);
-  return fmt::format("iova {:#x}, {}{}", std::uint64_t{unmap.iova}, human_bytes(Bytes{unmap.size}),
-                     flag_names(unmap_flags, unmap.flags));
+std::string map_text(const rules::MapDma &map) {
+  return fmt::format("iova {:#x}, {} at {:#x}, {}", map.iova.value, human_bytes(map.size),
+                     map.vaddr.value,
+                     flag_names({{map.access().read, "r"},
+                                 {map.access().write, "w"},
+                                 {map.vaddr_only(), " new address only"}},
+                                map.unknown_flags()));
 }
 
-std::string dirty_text(const trace::Record &record) {
-  const auto dirty = argument_of<vfio_iommu_type1_dirty_bitmap>(record);
-  std::string text = trimmed(flag_names(dirty_flags, dirty.flags));
-  if ((dirty.flags & VFIO_IOMMU_DIRTY_PAGES_FLAG_GET_BITMAP) == 0 ||
-      record.was_read < sizeof(dirty) + sizeof(vfio_iommu_type1_dirty_bitmap_get))
+std::string unmap_text(const rules::UnmapDma &unmap) {
+  return fmt::format("iova {:#x}, {}{}", unmap.iova.value, human_bytes(unmap.size),
+                     flag_names({{unmap.gets_bitmap(), ", dirty bitmap"},
+                                 {unmap.all(), ", all"},
+                                 {unmap.vaddr_only(), ", address only"}},
+                                unmap.unknown_flags()));
+}
+
+std::string dirty_text(const rules::DirtyPages &dirty) {
+  const std::string text = trimmed(flag_names(
+      {{dirty.starts(), "start "}, {dirty.stops(), "stop "}, {dirty.gets_bitmap(), "bitmap "}},
+      dirty.unknown_flags()));
+  if (!dirty.range)
     return text;
-  vfio_iommu_type1_dirty_bitmap_get range{};
-  std::memcpy(&range, record.before.data() + sizeof(dirty), sizeof(range));
-  return fmt::format("{} of iova {:#x}, {}", text, std::uint64_t{range.iova},
-                     human_bytes(Bytes{range.size}));
+  return fmt::format("{} of iova {:#x}, {}", text, dirty.range->iova.value,
+                     human_bytes(dirty.range->size));
+}
+
+std::string status_text(const rules::GetStatus &status) {
+  if (status.flags == 0)
+    return "not viable";
+  return trimmed(
+      flag_names({{status.viable(), "viable "}, {status.in_container(), "in a container "}},
+                 status.unknown_flags()));
 }
 
 std::string stretch_text(const trace::Memory &memory) {
@@ -132,11 +104,6 @@ std::string client_name(const trace::Record &record) {
   return observe::text_of(record.client);
 }
 
-std::string device_name(const trace::Record &record) {
-  const auto bytes = std::span(record.before).first(record.was_read);
-  return observe::text_of({reinterpret_cast<const char *>(bytes.data()), bytes.size()});
-}
-
 std::string file_text(const trace::Record &record) {
   return record.of_group != 0 ? fmt::format("group {}", record.group)
                               : fmt::format("container {}", record.file);
@@ -145,49 +112,34 @@ std::string file_text(const trace::Record &record) {
 std::string argument_text(const trace::Record &record) {
   if (record.kind != trace::Kind::call)
     return {};
-  switch (record.command) {
-  case VFIO_GET_API_VERSION:
-  case VFIO_IOMMU_GET_INFO:
-  case VFIO_GROUP_GET_STATUS:
-  case VFIO_GROUP_UNSET_CONTAINER:
-    return {};
-  case VFIO_CHECK_EXTENSION:
-  case VFIO_SET_IOMMU:
-    return number_name(extensions, record.argument);
-  case VFIO_GROUP_SET_CONTAINER:
-    return record.other != 0 ? fmt::format("container {}", record.other)
-                             : fmt::format("descriptor {}", argument_of<int>(record));
-  case VFIO_GROUP_GET_DEVICE_FD:
-    return device_name(record);
-  case VFIO_IOMMU_MAP_DMA:
-    return map_text(record);
-  case VFIO_IOMMU_UNMAP_DMA:
-    return unmap_text(record);
-  case VFIO_IOMMU_DIRTY_PAGES:
-    return dirty_text(record);
-  default:
-    return fmt::format("{:#x}", record.argument);
-  }
+  return rules::match(
+      trace::call_of(record),
+      [](const rules::CheckExtension &check) { return extension_text(check.extension); },
+      [](const rules::SetIommu &set) { return extension_text(set.type); },
+      [](const rules::MapDma &map) { return map_text(map); },
+      [](const rules::UnmapDma &unmap) { return unmap_text(unmap); },
+      [](const rules::DirtyPages &dirty) { return dirty_text(dirty); },
+      [&](const rules::SetContainer &set) {
+        return record.other != 0 ? fmt::format("container {}", record.other)
+                                 : fmt::format("descriptor {}", set.container.value);
+      },
+      [](const rules::GetDeviceFd &get) { return get.text; },
+      [&](const rules::UnknownCall & /*call*/) { return fmt::format("{:#x}", record.argument); },
+      [](const auto & /*asks nothing*/) { return std::string(); });
 }
 
 std::string result_text(const trace::Record &record) {
   if (record.error != 0)
     return errno_name(record.error);
-  switch (record.kind == trace::Kind::call ? record.command : 0) {
-  case VFIO_IOMMU_UNMAP_DMA:
-    return human_bytes(Bytes{answer_of<vfio_iommu_type1_dma_unmap>(record).size});
-  case VFIO_GROUP_GET_STATUS: {
-    const auto flags = answer_of<vfio_group_status>(record).flags;
-    return flags == 0 ? "not viable" : trimmed(flag_names(group_flags, flags));
-  }
-  case VFIO_IOMMU_GET_INFO:
-    return fmt::format("page sizes {:#x}",
-                       std::uint64_t{answer_of<vfio_iommu_type1_info>(record).iova_pgsizes});
-  case VFIO_GROUP_GET_DEVICE_FD:
-    return fmt::format("descriptor {}", record.result);
-  default:
-    return fmt::format("{}", record.result);
-  }
+  return rules::match(
+      trace::answer_of(record),
+      [](const rules::UnmapDma &unmap) { return human_bytes(unmap.size); },
+      [](const rules::GetStatus &status) { return status_text(status); },
+      [](const rules::GetInfo &info) { return fmt::format("page sizes {:#x}", info.page_sizes); },
+      [&](const rules::GetDeviceFd & /*call*/) {
+        return fmt::format("descriptor {}", record.result);
+      },
+      [&](const auto & /*a number*/) { return fmt::format("{}", record.result); });
 }
 
 std::string memory_text(const trace::Record &record) {

@@ -10,17 +10,11 @@ namespace vfio_shim::cli {
 
 namespace trace = observe::trace;
 
-using trace::answer_of;
-using trace::argument_of;
-
 /// "open", "close", "VFIO_IOMMU_MAP_DMA", "ioctl 0x1234".
 std::string call_name(const trace::Record &record);
 
 /// The client's command name, byte for byte.
 std::string client_name(const trace::Record &record);
-
-/// The device that a VFIO_GROUP_GET_DEVICE_FD asked for, with its options, byte for byte.
-std::string device_name(const trace::Record &record);
 
 /// "container 3", "group 12": the file that was called. The container's number is that of its
 /// open(), the group's is the kernel's.

@@ -1,10 +1,9 @@
 #include "observe/mapped_bytes.hpp"
 
 #include "observe/trace_access.hpp"
+#include "rules/match.hpp"
 
 #include <algorithm>
-
-#include <linux/vfio.h>
 
 namespace vfio_shim::observe {
 
@@ -16,28 +15,23 @@ std::vector<MappedBytes::Change> MappedBytes::follow(const trace::Record &record
   if (record.kind != trace::Kind::call)
     return {};
   const Bytes mapped = containers_[record.file].mapped;
-  switch (record.command) {
-  case VFIO_GROUP_SET_CONTAINER:
-    containers_[record.other].groups.insert(record.file);
-    return {};
-  case VFIO_GROUP_UNSET_CONTAINER:
-    return leave(record.file);
-  case VFIO_IOMMU_MAP_DMA: {
-    const auto map = trace::argument_of<vfio_iommu_type1_dma_map>(record);
-    if ((map.flags & VFIO_DMA_MAP_FLAG_VADDR) != 0)
-      return {};
-    return set(record.file, mapped + Bytes{map.size});
-  }
-  case VFIO_IOMMU_UNMAP_DMA: {
-    const auto unmap = trace::answer_of<vfio_iommu_type1_dma_unmap>(record);
-    if ((unmap.flags & VFIO_DMA_UNMAP_FLAG_VADDR) != 0)
-      return {};
-    return set(record.file,
-               Bytes{mapped.value - std::min(mapped.value, std::uint64_t{unmap.size})});
-  }
-  default:
-    return {};
-  }
+  using Changes = std::vector<Change>;
+  return rules::match(
+      trace::answer_of(record),
+      [&](const rules::SetContainer & /*call*/) {
+        containers_[record.other].groups.insert(record.file);
+        return Changes{};
+      },
+      [&](const rules::UnsetContainer & /*call*/) { return leave(record.file); },
+      [&](const rules::MapDma &map) {
+        return map.vaddr_only() ? Changes{} : set(record.file, mapped + map.size);
+      },
+      [&](const rules::UnmapDma &unmap) {
+        return unmap.vaddr_only()
+                   ? Changes{}
+                   : set(record.file, Bytes{mapped.value - std::min(mapped, unmap.size).value});
+      },
+      [](const auto & /*other*/) { return Changes{}; });
 }
 
 std::vector<MappedBytes::Change> MappedBytes::set(std::uint32_t container, Bytes bytes) {

@@ -1,10 +1,9 @@
 #include "observe/observed_call.hpp"
 
 #include "observe/probes.hpp"
+#include "rules/operations.hpp"
 
 #include <algorithm>
-
-#include <linux/vfio.h>
 
 namespace vfio_shim::observe {
 
@@ -75,7 +74,8 @@ void ObservedCall::answered(long result, int error) {
   record_.total = static_cast<std::uint64_t>(Nanoseconds(since_ - received_).count());
   record_.result = result;
   record_.error = error;
-  if (record_.command == VFIO_GROUP_GET_DEVICE_FD)
+  const auto *const operation = rules::find_operation(record_.command);
+  if (operation != nullptr && operation->kind == rules::ArgumentKind::string)
     cut_after_string(record_);
   VFIO_SHIM_PROBE_CALL_RETURN(record_.sequence, record_.thread, record_.command, record_.result,
                               record_.error, record_.total);

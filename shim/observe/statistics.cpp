@@ -1,7 +1,6 @@
 #include "observe/statistics.hpp"
 
-#include "vfio_shim/container.hpp"
-#include "vfio_shim/group.hpp"
+#include "rules/operations.hpp"
 
 #include <algorithm>
 #include <numeric>
@@ -13,11 +12,6 @@
 namespace vfio_shim::observe {
 
 namespace {
-
-std::string_view known_name(std::uint32_t command) {
-  const auto name = Container::call_name(command);
-  return name.empty() ? Group::call_name(command) : name;
-}
 
 constexpr std::uint32_t command_of(std::size_t kind) {
   return static_cast<std::uint32_t>(_IO(VFIO_TYPE, VFIO_BASE + kind));
@@ -40,7 +34,7 @@ std::size_t kind_of(const trace::Record &record) {
 } // namespace
 
 std::string command_name(std::uint32_t command) {
-  const auto name = known_name(command);
+  const auto name = rules::name_of(command);
   return name.empty() ? fmt::format("ioctl {:#x}", command) : std::string(name);
 }
 

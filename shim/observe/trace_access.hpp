@@ -3,29 +3,28 @@
 #pragma once
 
 #include "observe/trace_layout.hpp"
+#include "rules/operations.hpp"
 
 #include <algorithm>
-#include <cstring>
 #include <span>
 
 namespace vfio_shim::observe::trace {
 
-/// The struct that the argument pointed to when the call began; what was not read is 0.
-template <typename Struct>
-Struct argument_of(const Record &record) {
-  static_assert(sizeof(Struct) <= most_bytes);
-  Struct argument{};
-  std::memcpy(&argument, record.before.data(), sizeof(argument));
-  return argument;
+/// The ioctl as the client made it; what was not read of its argument is 0. Of an open() or a
+/// close(), an UnknownCall.
+inline rules::LegacyCall call_of(const Record &record) {
+  return rules::decode(record.command, record.argument,
+                       std::span(record.before).first(record.was_read));
 }
 
-/// The same struct as the call left it.
-template <typename Struct>
-Struct answer_of(const Record &record) {
-  static_assert(sizeof(Struct) <= most_bytes);
-  Struct answer{};
-  std::memcpy(&answer, record.after.data(), sizeof(answer));
-  return answer;
+/// The same ioctl with its argument as it was left.
+inline rules::LegacyCall answer_of(const Record &record) {
+  return rules::decode(record.command, record.argument, record.after);
+}
+
+/// Whether the call answers with a descriptor, whose number says nothing.
+inline bool answers_with_descriptor(const Record &record) {
+  return record.kind != Kind::call || std::holds_alternative<rules::GetDeviceFd>(call_of(record));
 }
 
 /// The stretches of memory that the record has room for, of all that the call was about.

@@ -2,6 +2,7 @@
 
 #include "observe/trace_access.hpp"
 #include "observe/write_all.hpp"
+#include "rules/match.hpp"
 
 #include "vfio_shim/call_witness.hpp"
 #include "vfio_shim/fd.hpp"
@@ -33,8 +34,6 @@ constexpr std::array<std::string_view, features> names = {
     "map_file",     "map_device",     "unmap",       "unmap_all",    "dirty_tracking",
     "update_vaddr", "asks_extension", "asks_info",   "unknown_ioctl"};
 
-using trace::argument_of;
-
 Feature feature_of(const trace::Memory &memory) {
   const bool shared = (memory.flags & trace::Memory::shared) != 0;
   switch (static_cast<MemoryKind>(memory.kind)) {
@@ -61,61 +60,48 @@ private:
   std::bitset<features> all_;
 };
 
-void add_map(const trace::Record &record, Used &used) {
-  if ((argument_of<vfio_iommu_type1_dma_map>(record).flags & VFIO_DMA_MAP_FLAG_VADDR) != 0)
+void add_map(const trace::Record &record, const rules::MapDma &map, Used &used) {
+  if (map.vaddr_only())
     used.add(Feature::update_vaddr);
   for (const trace::Memory &memory : trace::known_memory(record))
     used.add(feature_of(memory));
 }
 
-void add_unmap(const trace::Record &record, Used &used) {
-  const auto flags = argument_of<vfio_iommu_type1_dma_unmap>(record).flags;
-  if ((flags & VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP) != 0)
+void add_unmap(const rules::UnmapDma &unmap, Used &used) {
+  if (unmap.gets_bitmap())
     used.add(Feature::dirty_tracking);
-  if ((flags & VFIO_DMA_UNMAP_FLAG_VADDR) != 0)
+  if (unmap.vaddr_only())
     used.add(Feature::update_vaddr);
-  used.add((flags & VFIO_DMA_UNMAP_FLAG_ALL) != 0 ? Feature::unmap_all : Feature::unmap);
+  used.add(unmap.all() ? Feature::unmap_all : Feature::unmap);
 }
 
-void add_iommu(std::uint64_t type, Used &used) {
-  if (type == VFIO_TYPE1_IOMMU)
+void add_iommu(const rules::SetIommu &set, Used &used) {
+  if (set.type == VFIO_TYPE1_IOMMU)
     used.add(Feature::type1);
-  else if (type == VFIO_TYPE1v2_IOMMU)
+  else if (set.type == VFIO_TYPE1v2_IOMMU)
     used.add(Feature::type1v2);
-  else if (type == VFIO_NOIOMMU_IOMMU)
+  else if (set.type == VFIO_NOIOMMU_IOMMU)
     used.add(Feature::no_iommu);
 }
 
-void add_device(const trace::Record &record, Used &used) {
+void add_device(const rules::GetDeviceFd &get, Used &used) {
   used.add(Feature::device);
-  if (std::ranges::find(record.before, std::byte{' '}) != record.before.end())
+  if (!get.options().empty())
     used.add(Feature::vf_token);
 }
 
 void add_call(const trace::Record &record, Used &used) {
-  switch (record.command) {
-  case VFIO_CHECK_EXTENSION:
-    return used.add(Feature::asks_extension);
-  case VFIO_SET_IOMMU:
-    return add_iommu(record.argument, used);
-  case VFIO_IOMMU_GET_INFO:
-    return used.add(Feature::asks_info);
-  case VFIO_IOMMU_MAP_DMA:
-    return add_map(record, used);
-  case VFIO_IOMMU_UNMAP_DMA:
-    return add_unmap(record, used);
-  case VFIO_IOMMU_DIRTY_PAGES:
-    return used.add(Feature::dirty_tracking);
-  case VFIO_GROUP_GET_DEVICE_FD:
-    return add_device(record, used);
-  case VFIO_GET_API_VERSION:
-  case VFIO_GROUP_GET_STATUS:
-  case VFIO_GROUP_SET_CONTAINER:
-  case VFIO_GROUP_UNSET_CONTAINER:
-    return; // Everybody does.
-  default:
-    return used.add(Feature::unknown_ioctl);
-  }
+  rules::match(
+      trace::call_of(record),
+      [&](const rules::CheckExtension & /*call*/) { used.add(Feature::asks_extension); },
+      [&](const rules::SetIommu &set) { add_iommu(set, used); },
+      [&](const rules::GetInfo & /*call*/) { used.add(Feature::asks_info); },
+      [&](const rules::MapDma &map) { add_map(record, map, used); },
+      [&](const rules::UnmapDma &unmap) { add_unmap(unmap, used); },
+      [&](const rules::DirtyPages & /*call*/) { used.add(Feature::dirty_tracking); },
+      [&](const rules::GetDeviceFd &get) { add_device(get, used); },
+      [&](const rules::UnknownCall & /*call*/) { used.add(Feature::unknown_ioctl); },
+      [](const auto & /*what everybody does*/) {});
 }
 
 json to_json(const ProgramUse &use) {

@@ -34,6 +34,7 @@ template <typename Struct>
 trace::Record call_with(std::uint32_t command, const Struct &argument) {
   trace::Record record = call(command, 0x1000);
   std::memcpy(record.before.data(), &argument, sizeof(argument));
+  record.was_read = sizeof(argument);
   return record;
 }
 
@@ -87,6 +88,7 @@ TEST(FeaturesTest, AreToldByFlagsAndMemory) {
 
 TEST(FeaturesTest, OfADeviceIncludeItsToken) {
   trace::Record device = call(VFIO_GROUP_GET_DEVICE_FD);
+  device.was_read = trace::most_bytes;
   std::strcpy(reinterpret_cast<char *>(device.before.data()), "0000:00:02.0");
   EXPECT_EQ(names_of(device), Names{"device"});
   std::strcpy(reinterpret_cast<char *>(device.before.data()), "0000:00:02.0 vf_token=1");

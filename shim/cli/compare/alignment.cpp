@@ -1,6 +1,7 @@
 #include "cli/compare/alignment.hpp"
 
 #include "cli/trace_text.hpp"
+#include "rules/match.hpp"
 
 #include <algorithm>
 #include <map>
@@ -10,7 +11,6 @@
 #include <utility>
 
 #include <fmt/format.h>
-#include <linux/vfio.h>
 
 namespace vfio_shim::cli {
 
@@ -157,30 +157,26 @@ void by_sequence(std::vector<const Record *> &records) {
 } // namespace
 
 std::string question_of(const Record &record) {
-  std::string name = call_name(record);
+  const std::string name = call_name(record);
   if (record.kind != observe::trace::Kind::call)
     return name;
-  switch (record.command) {
-  case VFIO_IOMMU_MAP_DMA: {
-    const auto map = argument_of<vfio_iommu_type1_dma_map>(record);
-    return fmt::format("{} {:x} {:x} {:x}", name, std::uint32_t{map.flags}, std::uint64_t{map.iova},
-                       std::uint64_t{map.size});
-  }
-  case VFIO_IOMMU_UNMAP_DMA: {
-    const auto unmap = argument_of<vfio_iommu_type1_dma_unmap>(record);
-    return fmt::format("{} {:x} {:x} {:x}", name, std::uint32_t{unmap.flags},
-                       std::uint64_t{unmap.iova}, std::uint64_t{unmap.size});
-  }
-  case VFIO_IOMMU_GET_INFO:
-    return fmt::format("{} {}", name, argument_of<vfio_iommu_type1_info>(record).argsz);
-  case VFIO_IOMMU_DIRTY_PAGES:
-  case VFIO_GROUP_GET_DEVICE_FD:
-  case VFIO_CHECK_EXTENSION:
-  case VFIO_SET_IOMMU:
-    return name + ' ' + argument_text(record);
-  default: // Pointers and descriptors say nothing.
-    return name;
-  }
+  return rules::match(
+      trace::call_of(record),
+      [&](const rules::MapDma &map) {
+        return fmt::format("{} {:x} {:x} {:x}", name, map.flags, map.iova.value, map.size.value);
+      },
+      [&](const rules::UnmapDma &unmap) {
+        return fmt::format("{} {:x} {:x} {:x}", name, unmap.flags, unmap.iova.value,
+                           unmap.size.value);
+      },
+      [&](const rules::GetInfo &info) { return fmt::format("{} {}", name, info.argsz); },
+      // Pointers and descriptors say nothing.
+      [&](const rules::UnknownCall & /*call*/) { return name; },
+      [&](const rules::SetContainer & /*call*/) { return name; },
+      [&](const auto & /*other*/) {
+        const std::string argument = argument_text(record);
+        return argument.empty() ? name : name + ' ' + argument;
+      });
 }
 
 Alignment align(const observe::Recording &one, const observe::Recording &other) {

@@ -10,7 +10,6 @@
 #include <string_view>
 
 #include <fmt/format.h>
-#include <linux/vfio.h>
 
 namespace vfio_shim::cli {
 
@@ -18,14 +17,10 @@ namespace {
 
 using Record = observe::trace::Record;
 
-bool answers_with_descriptor(const Record &record) {
-  return record.kind != observe::trace::Kind::call || record.command == VFIO_GROUP_GET_DEVICE_FD;
-}
-
 bool same_answer(const Record &one, const Record &other) {
   if (one.error != other.error)
     return false;
-  if (!answers_with_descriptor(one) && one.result != other.result)
+  if (!trace::answers_with_descriptor(one) && one.result != other.result)
     return false;
   const auto written = [](const Record &record) {
     return std::span(record.after).first(record.was_written);

@@ -8,7 +8,6 @@
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
-#include <linux/vfio.h>
 
 namespace vfio_shim::cli {
 
@@ -25,12 +24,12 @@ std::set<std::uint32_t> recorded_groups(const observe::Recording &recording) {
 
 std::set<std::string> recorded_devices(const observe::Recording &recording) {
   std::set<std::string> devices;
-  for (const trace::Record &record : recording.records)
-    if (record.kind == trace::Kind::call && record.command == VFIO_GROUP_GET_DEVICE_FD &&
-        record.error == 0) {
-      const std::string name = device_name(record);
-      devices.insert(name.substr(0, name.find(' ')));
-    }
+  for (const trace::Record &record : recording.records) {
+    const auto call = trace::call_of(record);
+    if (const auto *get = std::get_if<rules::GetDeviceFd>(&call);
+        get != nullptr && record.error == 0)
+      devices.emplace(get->name());
+  }
   return devices;
 }
 

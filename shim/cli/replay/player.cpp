@@ -3,13 +3,11 @@
 #include "cli/trace_text.hpp"
 
 #include <algorithm>
-#include <cstring>
 #include <memory>
 #include <thread>
 #include <utility>
 
 #include <fcntl.h>
-#include <linux/vfio.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 
@@ -24,18 +22,6 @@ Reply reply_of(long result) {
   return result < 0 ? Reply{.result = -1, .error = errno} : Reply{.result = result, .error = 0};
 }
 
-template <typename Struct>
-void store(const Struct &object, std::vector<std::byte> &bytes, std::size_t offset = 0) {
-  std::memcpy(bytes.data() + offset, &object, sizeof(object));
-}
-
-template <typename Struct>
-Struct load(const std::vector<std::byte> &bytes, std::size_t offset = 0) {
-  Struct object{};
-  std::memcpy(&object, bytes.data() + offset, sizeof(object));
-  return object;
-}
-
 /// An address where nothing can be read: for calls whose argument could not be read.
 std::uint64_t unreadable() {
   static const auto page = reinterpret_cast<std::uint64_t>(
@@ -43,18 +29,13 @@ std::uint64_t unreadable() {
   return page;
 }
 
-/// Where a struct's dirty bitmap is described, if it asks for one.
-std::optional<std::size_t> bitmap_offset(const trace::Record &record) {
-  if (record.command == VFIO_IOMMU_UNMAP_DMA &&
-      (argument_of<vfio_iommu_type1_dma_unmap>(record).flags &
-       VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP) != 0)
-    return sizeof(vfio_iommu_type1_dma_unmap);
-  if (record.command == VFIO_IOMMU_DIRTY_PAGES &&
-      (argument_of<vfio_iommu_type1_dirty_bitmap>(record).flags &
-       VFIO_IOMMU_DIRTY_PAGES_FLAG_GET_BITMAP) != 0)
-    return sizeof(vfio_iommu_type1_dirty_bitmap) +
-           offsetof(vfio_iommu_type1_dirty_bitmap_get, bitmap);
-  return std::nullopt;
+/// The dirty bitmap that a call asks for, or nullptr.
+rules::Bitmap *bitmap_in(rules::LegacyCall &call) {
+  if (auto *unmap = std::get_if<rules::UnmapDma>(&call))
+    return unmap->bitmap ? &*unmap->bitmap : nullptr;
+  if (auto *dirty = std::get_if<rules::DirtyPages>(&call))
+    return dirty->range ? &dirty->range->bitmap : nullptr;
+  return nullptr;
 }
 
 /// One thread of the recorded programs.
@@ -117,7 +98,8 @@ Result<void> Player::prepare(const Record &record) {
     return tl::unexpected<Error>(*failure_);
   // A recording does not see devices being closed, but a group that left had none open.
   if (record.of_group != 0 && record.error == 0 &&
-      (record.kind == trace::Kind::close || record.command == VFIO_GROUP_UNSET_CONTAINER))
+      (record.kind == trace::Kind::close ||
+       std::holds_alternative<rules::UnsetContainer>(trace::call_of(record))))
     devices_.erase(record.file);
   auto provided = memory_.provide(record);
   if (!provided)
@@ -156,28 +138,27 @@ Reply Player::open(const Record &record) {
 
 Reply Player::call(const Record &record) {
   const int file = descriptor_of(record.file);
-  if (record.command == VFIO_GROUP_GET_DEVICE_FD && record.was_read != 0)
-    return get_device(record, file);
   if (record.was_read == 0)
     return reply_of(
         ::ioctl(file, record.command, record.error == EFAULT ? unreadable() : record.argument));
-  auto argument = argument_for(record);
+  auto call = trace::call_of(record);
+  if (const auto *get = std::get_if<rules::GetDeviceFd>(&call))
+    return get_device(record, *get, file);
+  put_in_own(record, call);
   std::vector<std::byte> bitmap;
-  if (const auto offset = bitmap_offset(record)) {
-    auto description = load<vfio_bitmap>(argument, *offset);
-    bitmap.resize(std::min<std::uint64_t>(description.size, 64UL << 20U));
-    description.data = reinterpret_cast<decltype(description.data)>(bitmap.data());
-    store(description, argument, *offset);
+  if (auto *described = bitmap_in(call)) {
+    bitmap.resize(std::min<std::uint64_t>(described->size.value, 64UL << 20U));
+    described->address = ClientAddr{reinterpret_cast<std::uint64_t>(bitmap.data())};
   }
+  auto argument = argument_for(record, call);
   return reply_of(::ioctl(file, record.command, argument.data()));
 }
 
-Reply Player::get_device(const Record &record, int file) {
-  std::string name = device_name(record);
-  const std::string device = name.substr(0, name.find(' '));
+Reply Player::get_device(const Record &record, rules::GetDeviceFd get, int file) {
+  const std::string device(get.name());
   if (const auto other = cast_.devices.find(device); other != cast_.devices.end())
-    name.replace(0, device.size(), other->second);
-  const int number = ::ioctl(file, VFIO_GROUP_GET_DEVICE_FD, name.c_str());
+    get.text.replace(0, device.size(), other->second);
+  const int number = ::ioctl(file, record.command, get.text.c_str());
   const Reply reply = reply_of(number);
   if (number >= 0) {
     const std::scoped_lock lock(mutex_);
@@ -186,29 +167,25 @@ Reply Player::get_device(const Record &record, int file) {
   return reply;
 }
 
-/// The struct that the argument pointed to, with what is this process's own put in.
-std::vector<std::byte> Player::argument_for(const Record &record) const {
-  std::vector<std::byte> bytes(record.before.begin(), record.before.end());
-  switch (record.command) {
-  case VFIO_GROUP_SET_CONTAINER:
+/// Replaces the addresses and descriptors of the recorded process by this one's.
+void Player::put_in_own(const Record &record, rules::LegacyCall &call) const {
+  if (auto *set = std::get_if<rules::SetContainer>(&call)) {
     if (record.other != 0)
-      store(descriptor_of(record.other), bytes);
+      set->container = ClientFd{descriptor_of(record.other)};
     else if (record.error != EBADF) // A descriptor, but of no container.
-      store(descriptor_of(record.file), bytes);
-    break;
-  case VFIO_IOMMU_MAP_DMA: {
-    auto map = load<vfio_iommu_type1_dma_map>(bytes);
+      set->container = ClientFd{descriptor_of(record.file)};
+  } else if (auto *map = std::get_if<rules::MapDma>(&call)) {
     const std::scoped_lock lock(mutex_);
-    map.vaddr = memory_.address_of(Pid{record.pid}, map.vaddr);
-    store(map, bytes);
-    break;
+    map->vaddr = ClientAddr{memory_.address_of(Pid{record.pid}, map->vaddr.value)};
   }
-  case VFIO_IOMMU_GET_INFO:
-    bytes.resize(std::clamp<std::size_t>(load<std::uint32_t>(bytes), bytes.size(), most_room));
-    break;
-  default:
-    break;
-  }
+}
+
+/// What the argument of @p call points to, with what was behind it and room for the answer.
+std::vector<std::byte> Player::argument_for(const Record &record, const rules::LegacyCall &call) {
+  std::vector<std::byte> bytes(record.before.begin(), record.before.end());
+  rules::store(call, bytes);
+  if (const auto *info = std::get_if<rules::GetInfo>(&call))
+    bytes.resize(std::clamp<std::size_t>(info->argsz, bytes.size(), most_room));
   return bytes;
 }
 

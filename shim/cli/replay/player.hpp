@@ -5,6 +5,7 @@
 #include "cli/replay/recorded_memory.hpp"
 #include "cli/replay/turns.hpp"
 #include "observe/trace_reader.hpp"
+#include "rules/legacy_call.hpp"
 
 #include "vfio_shim/fd.hpp"
 #include "vfio_shim/result.hpp"
@@ -65,9 +66,10 @@ private:
   Reply make(const Record &record);
   Reply open(const Record &record);
   Reply call(const Record &record);
-  Reply get_device(const Record &record, int file);
+  Reply get_device(const Record &record, rules::GetDeviceFd get, int file);
   Result<void> prepare(const Record &record);
-  std::vector<std::byte> argument_for(const Record &record) const;
+  void put_in_own(const Record &record, rules::LegacyCall &call) const;
+  static std::vector<std::byte> argument_for(const Record &record, const rules::LegacyCall &call);
   int descriptor_of(std::uint32_t file) const;
 
   const observe::Recording &recording_;

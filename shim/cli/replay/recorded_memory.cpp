@@ -8,12 +8,11 @@
 
 #include <algorithm>
 #include <bit>
-#include <cstring>
+#include <optional>
 #include <span>
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <linux/vfio.h>
 #include <sys/mman.h>
 
 namespace vfio_shim::cli {
@@ -31,13 +30,14 @@ std::uint64_t page_end(std::uint64_t address) {
   return (address + page - 1) & ~(page - 1);
 }
 
-/// Whether the record maps memory of which something is known.
-bool maps_memory(const trace::Record &record) {
-  if (record.kind != trace::Kind::call || record.command != VFIO_IOMMU_MAP_DMA ||
-      record.stretches == 0)
-    return false;
-  const auto map = argument_of<vfio_iommu_type1_dma_map>(record);
-  return map.size != 0 && map.vaddr + map.size > map.vaddr;
+/// What the record maps, if something is known of that memory.
+std::optional<rules::MapDma> mapped_memory(const trace::Record &record) {
+  const auto call = trace::call_of(record);
+  const auto *map = std::get_if<rules::MapDma>(&call);
+  if (map == nullptr || record.stretches == 0 || map->size == Bytes{} ||
+      map->vaddr + map->size <= map->vaddr)
+    return std::nullopt;
+  return *map;
 }
 
 void *at(std::uint64_t address) {
@@ -63,11 +63,10 @@ Fd file_for(const trace::Memory &memory) {
 
 /// What the recorded process could do with memory that it could not map this way: what it could not
 /// write, it could read.
-int protection_of(const trace::Record &map) {
-  if (map.error != EFAULT)
+int protection_of(const trace::Record &record, const rules::MapDma &map) {
+  if (record.error != EFAULT)
     return PROT_READ | PROT_WRITE;
-  const auto flags = argument_of<vfio_iommu_type1_dma_map>(map).flags;
-  return (flags & VFIO_DMA_MAP_FLAG_WRITE) != 0 ? PROT_READ : PROT_NONE;
+  return map.access().write ? PROT_READ : PROT_NONE;
 }
 
 Result<void> lay(const trace::Memory &memory, int protection, std::uint64_t address) {
@@ -100,11 +99,9 @@ Result<void> lay(const trace::Memory &memory, int protection, std::uint64_t addr
 Result<RecordedMemory> RecordedMemory::reserve(const observe::Recording &recording) {
   RecordedMemory memory;
   for (const trace::Record &record : recording.records)
-    if (maps_memory(record)) {
-      const auto map = argument_of<vfio_iommu_type1_dma_map>(record);
+    if (const auto map = mapped_memory(record))
       memory.arenas_[Pid{record.pid}].push_back(
-          {.first = page_start(map.vaddr), .end = page_end(map.vaddr + map.size)});
-    }
+          {.first = page_start(map->vaddr.value), .end = page_end((map->vaddr + map->size).value)});
   for (auto &[process, arenas] : memory.arenas_) {
     std::ranges::sort(arenas, {}, &Arena::first);
     std::vector<Arena> joined;
@@ -147,18 +144,19 @@ RecordedMemory::~RecordedMemory() {
 }
 
 Result<void> RecordedMemory::provide(const trace::Record &record) {
-  if (!maps_memory(record))
+  const auto map = mapped_memory(record);
+  if (!map)
     return {};
-  const auto map = argument_of<vfio_iommu_type1_dma_map>(record);
-  std::uint64_t address = address_of(Pid{record.pid}, page_start(map.vaddr));
-  const std::uint64_t end = address + page_end(map.vaddr + map.size) - page_start(map.vaddr);
+  const std::uint64_t first = page_start(map->vaddr.value);
+  std::uint64_t address = address_of(Pid{record.pid}, first);
+  const std::uint64_t end = address + page_end((map->vaddr + map->size).value) - first;
   const auto known = trace::known_memory(record);
   for (std::size_t i = 0; i < known.size() && address < end; ++i) {
     trace::Memory memory = known[i];
     // The last one known stands for those that the record has no room for.
     if (i + 1 == known.size() || address + memory.size > end)
       memory.size = end - address;
-    const Content content{.memory = memory, .protection = protection_of(record)};
+    const Content content{.memory = memory, .protection = protection_of(record, *map)};
     Content &there = there_[address];
     if (!(there == content)) {
       VFIO_SHIM_TRY(lay(content.memory, content.protection, address));
