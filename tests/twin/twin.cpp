@@ -1,5 +1,7 @@
 #include "twin.h"
 
+#include "rules/operations.hpp"
+
 #include <algorithm>
 #include <cstring>
 #include <ostream>
@@ -17,16 +19,6 @@ using legacy::succeeds;
 
 const Outcome no_trace{succeeds, {}, {}};
 
-template <typename... Structs>
-std::vector<std::byte> bytes_of(const Structs &...structs) {
-  std::vector<std::byte> bytes;
-  const auto append = [&](std::span<const std::byte> more) {
-    bytes.insert(bytes.end(), more.begin(), more.end());
-  };
-  (append(std::as_bytes(std::span{&structs, 1})), ...);
-  return bytes;
-}
-
 /// A struct that says how large it is, with as much behind it as it says, within reason.
 std::vector<std::byte> sized_argument(std::uint32_t argsz, std::size_t least) {
   std::vector<std::byte> bytes(std::clamp<std::size_t>(argsz, least, 1024));
@@ -34,21 +26,12 @@ std::vector<std::byte> sized_argument(std::uint32_t argsz, std::size_t least) {
   return bytes;
 }
 
-vfio_iommu_type1_dma_unmap unmap_struct(const UnmapDma &operation) {
-  vfio_iommu_type1_dma_unmap unmap{};
-  unmap.argsz = operation.envelope.argsz;
-  unmap.flags = operation.flags;
-  unmap.iova = operation.iova;
-  unmap.size = operation.size;
-  return unmap;
-}
-
-/// The data pointer is filled in when the bitmap has its place.
-vfio_bitmap bitmap_struct(const Bitmap &bitmap) {
-  vfio_bitmap argument{};
-  argument.pgsize = bitmap.page_size;
-  argument.size = bitmap.size;
-  return argument;
+rules::UnmapDma unmap_call(const UnmapDma &operation) {
+  return {.argsz = operation.envelope.argsz,
+          .flags = operation.flags,
+          .iova = vfio_shim::Iova{operation.iova},
+          .size = vfio_shim::Bytes{operation.size},
+          .bitmap = {}};
 }
 
 void print(std::ostream &out, const char *what, const Changes &changes) {
@@ -129,7 +112,8 @@ Twin::Done Twin::run(const SetContainer &operation) {
       !containers_[operation.container].is_open())
     return {};
   return call(groups_[operation.group].fd, VFIO_GROUP_SET_CONTAINER,
-              bytes_of(descriptor(operation)), operation.place);
+              rules::encode(rules::SetContainer{vfio_shim::ClientFd{descriptor(operation)}}),
+              operation.place);
 }
 
 Twin::Done Twin::run(const UnsetContainer &operation) {
@@ -138,14 +122,14 @@ Twin::Done Twin::run(const UnsetContainer &operation) {
 
 Twin::Done Twin::run(const GetStatus &operation) {
   return call(groups_[operation.group].fd, VFIO_GROUP_GET_STATUS,
-              bytes_of(vfio_group_status{operation.envelope.argsz, 0}), operation.envelope.place);
+              rules::encode(rules::GetStatus{.argsz = operation.envelope.argsz}),
+              operation.envelope.place);
 }
 
 Twin::Done Twin::run(const GetDeviceFd &operation) {
   Group &group = groups_[operation.group];
-  const std::string name = device_name(operation);
-  const auto text = std::as_bytes(std::span{name.c_str(), name.size() + 1});
-  auto done = call(group.fd, VFIO_GROUP_GET_DEVICE_FD, text, operation.place);
+  auto done = call(group.fd, VFIO_GROUP_GET_DEVICE_FD,
+                   rules::encode(rules::GetDeviceFd{device_name(operation)}), operation.place);
   if (!done || !done->answer.ok())
     return done;
   Fd fd{static_cast<int>(done->answer.value())};
@@ -194,47 +178,49 @@ Twin::Done Twin::run(const SetIommu &operation) {
 }
 
 Twin::Done Twin::run(const GetInfo &operation) {
+  const std::size_t whole = rules::encode(rules::GetInfo{}).size();
   return call(containers_[operation.container], VFIO_IOMMU_GET_INFO,
-              sized_argument(operation.envelope.argsz, sizeof(vfio_iommu_type1_info)),
-              operation.envelope.place);
+              sized_argument(operation.envelope.argsz, whole), operation.envelope.place);
 }
 
 Twin::Done Twin::run(const MapDma &operation) {
-  vfio_iommu_type1_dma_map map{};
-  map.argsz = operation.envelope.argsz;
-  map.flags = operation.flags;
-  map.vaddr = address(operation.memory);
-  map.iova = operation.iova;
-  map.size = operation.size;
-  return call(containers_[operation.container], VFIO_IOMMU_MAP_DMA, bytes_of(map),
+  const rules::MapDma map{.argsz = operation.envelope.argsz,
+                          .flags = operation.flags,
+                          .vaddr = vfio_shim::ClientAddr{address(operation.memory)},
+                          .iova = vfio_shim::Iova{operation.iova},
+                          .size = vfio_shim::Bytes{operation.size}};
+  return call(containers_[operation.container], VFIO_IOMMU_MAP_DMA, rules::encode(map),
               operation.envelope.place);
 }
 
 Twin::Done Twin::run(const UnmapDma &operation) {
   return call(containers_[operation.container], VFIO_IOMMU_UNMAP_DMA,
-              bytes_of(unmap_struct(operation)), operation.envelope.place);
+              rules::encode(unmap_call(operation)), operation.envelope.place);
 }
 
 Twin::Done Twin::run(const UnmapGettingDirty &operation) {
-  return call_with_bitmap(containers_[operation.unmap.container], VFIO_IOMMU_UNMAP_DMA,
-                          bytes_of(unmap_struct(operation.unmap), bitmap_struct(operation.bitmap)),
-                          operation.unmap.envelope.place, operation.bitmap);
+  auto unmap = unmap_call(operation.unmap);
+  unmap.bitmap = place(operation.bitmap);
+  return with_bitmap(call(containers_[operation.unmap.container], VFIO_IOMMU_UNMAP_DMA,
+                          rules::encode(unmap), operation.unmap.envelope.place));
 }
 
 Twin::Done Twin::run(const DirtyPages &operation) {
-  const std::array head{operation.envelope.argsz, operation.flags};
-  return call(containers_[operation.container], VFIO_IOMMU_DIRTY_PAGES, bytes_of(head),
+  const rules::DirtyPages dirty{
+      .argsz = operation.envelope.argsz, .flags = operation.flags, .range = {}};
+  return call(containers_[operation.container], VFIO_IOMMU_DIRTY_PAGES, rules::encode(dirty),
               operation.envelope.place);
 }
 
 Twin::Done Twin::run(const DirtyBitmap &operation) {
-  const std::array head{operation.envelope.argsz, operation.flags};
-  vfio_iommu_type1_dirty_bitmap_get range{};
-  range.iova = operation.iova;
-  range.size = operation.size;
-  range.bitmap = bitmap_struct(operation.bitmap);
-  return call_with_bitmap(containers_[operation.container], VFIO_IOMMU_DIRTY_PAGES,
-                          bytes_of(head, range), operation.envelope.place, operation.bitmap);
+  const rules::DirtyPages dirty{
+      .argsz = operation.envelope.argsz,
+      .flags = operation.flags,
+      .range = rules::DirtyPages::Range{.iova = vfio_shim::Iova{operation.iova},
+                                        .size = vfio_shim::Bytes{operation.size},
+                                        .bitmap = place(operation.bitmap)}};
+  return with_bitmap(call(containers_[operation.container], VFIO_IOMMU_DIRTY_PAGES,
+                          rules::encode(dirty), operation.envelope.place));
 }
 
 Twin::Done Twin::run(const ContainerCall &operation) {
@@ -272,15 +258,18 @@ Twin::Done Twin::call(const Fd &fd, unsigned long request, std::span<const std::
   return Outcome{answer, argument_.changes(), {}};
 }
 
-/// As call(), for an argument that ends with a vfio_bitmap.
-Twin::Done Twin::call_with_bitmap(const Fd &fd, unsigned long request,
-                                  std::vector<std::byte> argument, Place place,
-                                  const Bitmap &bitmap) {
+/// Puts a dirty bitmap where it is to lie, and describes it.
+rules::Bitmap Twin::place(const Bitmap &bitmap) {
   constexpr std::size_t most = 512;
   const std::vector<std::byte> empty(std::min<std::size_t>(bitmap.size, most));
   const void *data = bitmap_.put(empty, bitmap.place);
-  std::memcpy(argument.data() + argument.size() - sizeof(data), &data, sizeof(data));
-  auto done = call(fd, request, argument, place);
+  return {.page_size = vfio_shim::Bytes{bitmap.page_size},
+          .size = vfio_shim::Bytes{bitmap.size},
+          .address = vfio_shim::ClientAddr{reinterpret_cast<std::uint64_t>(data)}};
+}
+
+/// Adds what has become of the bitmap that was placed last.
+Twin::Done Twin::with_bitmap(Done done) const {
   if (done)
     done->bitmap = bitmap_.changes();
   return done;

@@ -4,6 +4,7 @@
 #include "client/edu.h"
 #include "client/provider.h"
 #include "client/topology.h"
+#include "rules/legacy_call.hpp"
 
 #include <array>
 #include <map>
@@ -17,6 +18,10 @@
 #include "operation.h"
 
 namespace twin {
+
+/// How ioctls lie in memory is known in one place: what the shim decodes is encoded there, too.
+/// That both are right, the twin of type1 shows.
+namespace rules = vfio_shim::rules;
 
 /// Bytes that a call changed, by their offset.
 using Changes = std::map<std::int64_t, std::byte>;
@@ -85,8 +90,8 @@ private:
 
   Done call(const legacy::Fd &fd, unsigned long request, std::span<const std::byte> argument,
             Place place);
-  Done call_with_bitmap(const legacy::Fd &fd, unsigned long request,
-                        std::vector<std::byte> argument, Place place, const Bitmap &bitmap);
+  rules::Bitmap place(const Bitmap &bitmap);
+  Done with_bitmap(Done done) const;
   int descriptor(const SetContainer &operation) const;
   std::string device_name(const GetDeviceFd &operation) const;
   std::uint64_t address(const MemoryAt &memory) const;
