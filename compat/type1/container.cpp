@@ -33,17 +33,18 @@ Result<T> seen_by_client(Result<T> result) {
 
 } // namespace
 
-Result<std::shared_ptr<Container>> Container::open(ContainerOptions options, Pid client) {
-  auto opened = std::make_shared<Container>(std::move(options), client);
+Result<std::shared_ptr<Container>> Container::open(ContainerOptions options, FileNumber file,
+                                                   Pid client) {
+  auto opened = std::make_shared<Container>(std::move(options), file, client);
   if (opened->record_ == 0)
     return fail_for_operator(ENOMEM, "the ledger has no room for another container");
   return opened;
 }
 
-Container::Container(ContainerOptions options, Pid client)
+Container::Container(ContainerOptions options, FileNumber file, Pid client)
     : options_(std::move(options)),
       ledger_(options_.ledger != nullptr ? *options_.ledger : silent_ledger_),
-      record_(ledger_.container_opened(client)) {}
+      record_(ledger_.container_opened(file, client)) {}
 
 Container::~Container() {
   end_address_space();

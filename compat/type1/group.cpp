@@ -6,18 +6,18 @@
 namespace vfio_shim {
 
 Result<std::shared_ptr<Group>> Group::open(GroupId id, topology::Roots roots, Ledger *ledger,
-                                           Pid client) {
-  auto opened = std::make_shared<Group>(id, std::move(roots), ledger, client);
+                                           FileNumber file, Pid client) {
+  auto opened = std::make_shared<Group>(id, std::move(roots), ledger, file, client);
   if (opened->record_ == 0)
     return fail_for_operator(ENOMEM, "the ledger has no room for another group");
   return opened;
 }
 
-Group::Group(GroupId id, topology::Roots roots, Ledger *ledger, Pid client)
+Group::Group(GroupId id, topology::Roots roots, Ledger *ledger, FileNumber file, Pid client)
     : id_(id),
       roots_(std::move(roots)),
       ledger_(ledger != nullptr ? *ledger : silent_ledger_),
-      record_(ledger_.group_opened(id, client)) {}
+      record_(ledger_.group_opened(file, id, client)) {}
 
 Group::~Group() {
   leave_container();

@@ -51,7 +51,7 @@ public:
   virtual void found_memory(const MemoryNote & /*note*/) {}
 
   /// A descriptor that the client named turned out to be the node's open file of that number.
-  virtual void recognised_file(std::uint32_t /*number*/) {}
+  virtual void recognised_file(FileNumber /*number*/) {}
 
   /// The client's thread is about to be borrowed, and has been given back.
   virtual void borrow_begins() {}

@@ -86,9 +86,11 @@ private:
 class Container {
 public:
   /// Opens a container. @return ENOMEM: the ledger has no room for it.
-  static Result<std::shared_ptr<Container>> open(ContainerOptions options, Pid client);
+  /// @param file What the ledger is to call it; see Ledger::next_file().
+  static Result<std::shared_ptr<Container>> open(ContainerOptions options, FileNumber file,
+                                                 Pid client);
 
-  Container(ContainerOptions options, Pid client);
+  Container(ContainerOptions options, FileNumber file, Pid client);
   Container(const Container &) = delete;
   Container &operator=(const Container &) = delete;
   ~Container();

@@ -25,10 +25,11 @@ namespace vfio_shim {
 class Group {
 public:
   /// Opens the group. @return ENOMEM: the ledger has no room for it.
+  /// @param file What the ledger is to call it; see Ledger::next_file().
   static Result<std::shared_ptr<Group>> open(GroupId id, topology::Roots roots, Ledger *ledger,
-                                             Pid client);
+                                             FileNumber file, Pid client);
 
-  Group(GroupId id, topology::Roots roots, Ledger *ledger, Pid client);
+  Group(GroupId id, topology::Roots roots, Ledger *ledger, FileNumber file, Pid client);
   Group(const Group &) = delete;
   Group &operator=(const Group &) = delete;
   /// Leaves the container. Waits for calls on it, if the group has not left before.

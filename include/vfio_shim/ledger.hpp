@@ -35,12 +35,17 @@ public:
   Ledger &operator=(const Ledger &) = delete;
   virtual ~Ledger() = default;
 
-  virtual Record container_opened(Pid /*client*/) { return nowhere; }
+  /// The number of the next open file. No other gets it, unless the ledger keeps nothing anyway.
+  virtual FileNumber next_file() { return FileNumber{1}; }
+
+  virtual Record container_opened(FileNumber /*file*/, Pid /*client*/) { return nowhere; }
   /// The type is VFIO_TYPE1_IOMMU, VFIO_TYPE1v2_IOMMU, or 0 once all groups have left.
   virtual void iommu_set(Record /*container*/, std::uint32_t /*type*/) {}
   virtual void container_gone(Record /*container*/) {}
 
-  virtual Record group_opened(GroupId /*group*/, Pid /*client*/) { return nowhere; }
+  virtual Record group_opened(FileNumber /*file*/, GroupId /*group*/, Pid /*client*/) {
+    return nowhere;
+  }
   /// The container is the one joined, or 0: the group is in none now.
   virtual void group_moved(Record /*group*/, Record /*container*/) {}
   virtual void group_gone(Record /*group*/) {}

@@ -30,6 +30,9 @@ using ClientAddr = Strong<struct ClientAddrKind, std::uint64_t>;
 using ClientFd = Strong<struct ClientFdKind, int>;
 /// The kernel's number of an IOMMU group.
 using GroupId = Strong<struct GroupIdKind, std::uint32_t>;
+/// The number of a node's open file, by which everybody names it: the kernel (FUSE's `fh`), the
+/// ledger, `status`, recordings. No two open files ever have the same.
+using FileNumber = Strong<struct FileNumberKind, std::uint64_t>;
 /// A thread's id as this process sees it.
 using Tid = Strong<struct TidKind, int>;
 /// A process's id (thread group id) as this process sees it.

@@ -99,7 +99,8 @@ json client_json(const Snapshot::Client &client) {
 json groups_json(const std::vector<Snapshot::Group> &groups) {
   json list = json::array();
   for (const Snapshot::Group &group : groups)
-    list.push_back({{"group", group.number.value},
+    list.push_back({{"id", group.id},
+                    {"group", group.number.value},
                     {"client", client_json(group.client)},
                     {"opened", iso_time(group.opened)},
                     {"devices", group.devices}});

@@ -3,6 +3,7 @@
 #include "client/calling_thread.hpp"
 #include "client/descriptor_reserve.hpp"
 #include "cuse/refuse_open.hpp"
+#include "cuse/refuse_unknown.hpp"
 #include "observe/observed_call.hpp"
 
 #include "vfio_shim/call_witness.hpp"
@@ -45,23 +46,23 @@ ContainerNode::ContainerNode(WorkerPool &pool, const std::string &name,
 void ContainerNode::open(fuse_req_t request, fuse_file_info &file) {
   const Tid thread{fuse_req_ctx(request)->pid};
   const Pid client = client::process_of(thread);
-  const auto known_as = observer_.opening(client);
+  const auto known_as = observer_.opening(options_.ledger->next_file(), client);
   observe::ObservedCall observed(observer_, observe::trace::Kind::open_container, known_as, thread);
   observed.begins();
-  auto container = make_container(fuse_req_ctx(request)->uid, client);
+  auto container = make_container(fuse_req_ctx(request)->uid, known_as->number(), client);
   if (!container) {
     refuse_open(request, *this, client, container.error(), observer_);
     observed.answered(-1, container.error().code);
     return;
   }
-  auto opened = std::make_shared<OpenContainer>(std::move(*container), known_as, abandoned_);
-  ++open_files_;
-  if (!OpenContainer::give(std::move(opened), request, file))
-    --open_files_;
+  OpenContainer::give(files_,
+                      std::make_shared<OpenContainer>(std::move(*container), known_as, abandoned_),
+                      request, file);
   observed.answered(0, 0);
 }
 
-Result<std::shared_ptr<Container>> ContainerNode::make_container(uid_t user, Pid client) {
+Result<std::shared_ptr<Container>> ContainerNode::make_container(uid_t user, FileNumber number,
+                                                                 Pid client) {
   /// A container lives on with its groups when its file is closed, and counts as long as it lives.
   struct Counted {
     OpenLimits::Place place;
@@ -71,7 +72,7 @@ Result<std::shared_ptr<Container>> ContainerNode::make_container(uid_t user, Pid
   auto place = limits_.take(user);
   if (!place)
     return pass_on(place);
-  auto container = Container::open(options_, client);
+  auto container = Container::open(options_, number, client);
   if (!container)
     return pass_on(container);
   auto counted = std::make_shared<Counted>(std::move(*place), std::move(*container));
@@ -79,23 +80,27 @@ Result<std::shared_ptr<Container>> ContainerNode::make_container(uid_t user, Pid
 }
 
 void ContainerNode::release(fuse_req_t request, fuse_file_info &file) {
-  observe::ObservedCall observed(observer_, observe::trace::Kind::close,
-                                 OpenContainer::of(file)->observed,
+  auto closed = files_.take(OpenContainer::number_of(file));
+  if (!closed)
+    return refuse_unknown(request, *this, file, observer_);
+  observe::ObservedCall observed(observer_, observe::trace::Kind::close, closed->observed,
                                  Tid{fuse_req_ctx(request)->pid});
   observed.begins();
-  OpenContainer::forget(file);
-  --open_files_;
+  closed.reset();
   fuse_reply_err(request, 0);
   observed.answered(0, 0);
 }
 
 void ContainerNode::ioctl(fuse_req_t request, fuse_file_info &file, unsigned int command,
                           std::uint64_t argument, bool /*compat*/) {
-  if (command == identify_command && answer_identify(argument, OpenContainer::of(file))) {
+  const auto opened = files_.find(OpenContainer::number_of(file));
+  if (!opened)
+    return refuse_unknown(request, *this, file, observer_);
+  if (command == identify_command && answer_identify(argument, opened)) {
     fuse_reply_ioctl(request, 0, nullptr, 0);
     return;
   }
-  OpenContainer::serve(file, request, command, argument,
+  OpenContainer::serve(opened, request, command, argument,
                        client::Surroundings{.find_container = {}, .device_memory = device_memory_},
                        observer_);
 }

@@ -10,7 +10,6 @@
 
 #include "vfio_shim/container.hpp"
 
-#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -35,7 +34,7 @@ public:
   Result<std::shared_ptr<Container>> find(const Fd &file);
 
   /// Whether a client has the node open.
-  bool in_use() const { return open_files_ != 0; }
+  bool in_use() const { return !files_.empty(); }
 
   void open(fuse_req_t request, fuse_file_info &file) override;
   void release(fuse_req_t request, fuse_file_info &file) override;
@@ -50,7 +49,7 @@ private:
                 ContainerLimits limits, ContainerOptions options,
                 std::shared_ptr<DeviceMemory> device_memory, observe::Observer &observer);
 
-  Result<std::shared_ptr<Container>> make_container(uid_t user, Pid client);
+  Result<std::shared_ptr<Container>> make_container(uid_t user, FileNumber number, Pid client);
   bool answer_identify(std::uint64_t token, const Handle &opened);
 
   client::AbandonedDescriptors &abandoned_;
@@ -58,7 +57,7 @@ private:
   ContainerOptions options_;
   std::shared_ptr<DeviceMemory> device_memory_;
   observe::Observer &observer_;
-  std::atomic<int> open_files_ = 0;
+  OpenContainer::Files files_;
   std::mutex mutex_;                                    ///< Guards what follows.
   std::unordered_map<std::uint64_t, Handle> questions_; ///< By their token.
 };

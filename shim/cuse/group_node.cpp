@@ -1,7 +1,7 @@
 #include "cuse/group_node.hpp"
 
-#include "cuse/open_file.hpp"
 #include "cuse/refuse_open.hpp"
+#include "cuse/refuse_unknown.hpp"
 #include "observe/observed_call.hpp"
 
 #include <chrono>
@@ -10,7 +10,6 @@ namespace vfio_shim::cuse {
 
 namespace {
 
-using OpenGroup = OpenFile<Group>;
 using Clock = std::chrono::steady_clock;
 
 /// How long an open() may remain unanswered, while the last owner is on his way out.
@@ -27,7 +26,7 @@ struct GroupNode::Opening {
         file(to_be),
         thread{fuse_req_ctx(asked)->pid},
         client(client::process_of(thread)),
-        known_as(node.observer_.opening(client, node.id_)),
+        known_as(node.observer_.opening(node.ledger_->next_file(), client, node.id_)),
         observed(node.observer_, observe::trace::Kind::open_group, known_as, thread) {
     observed.begins();
   }
@@ -68,12 +67,6 @@ GroupNode::GroupNode(WorkerPool &pool, const std::string &name, GroupId id, Ledg
       abandoned_(abandoned),
       find_container_(std::move(find_container)),
       observer_(observer) {}
-
-/// No message can come any more.
-GroupNode::~GroupNode() {
-  if (file_)
-    OpenGroup::forget(*file_);
-}
 
 void GroupNode::retire() {
   {
@@ -122,7 +115,7 @@ void GroupNode::open(fuse_req_t request, fuse_file_info &file) {
     const std::scoped_lock lock(mutex_);
     if (retired_)
       return opening->refuse(ENODEV);
-    if (file_)
+    if (has_file_)
       return opening->refuse(EBUSY);
     if (!opened_)
       return grant(*opening);
@@ -132,13 +125,16 @@ void GroupNode::open(fuse_req_t request, fuse_file_info &file) {
 }
 
 void GroupNode::release(fuse_req_t request, fuse_file_info &file) {
-  observe::ObservedCall observed(observer_, observe::trace::Kind::close,
-                                 OpenGroup::of(file)->observed, Tid{fuse_req_ctx(request)->pid});
+  auto closed = files_.take(OpenGroup::number_of(file));
+  if (!closed)
+    return refuse_unknown(request, *this, file, observer_);
+  observe::ObservedCall observed(observer_, observe::trace::Kind::close, closed->observed,
+                                 Tid{fuse_req_ctx(request)->pid});
   observed.begins();
-  OpenGroup::forget(file);
+  closed.reset();
   {
     const std::scoped_lock lock(mutex_);
-    file_.reset();
+    has_file_ = false;
   }
   // The client's close() waits for the answer, so that the group is free when it returns. But if
   // this is the end of a client that was killed in a call, that call waits for the client's end.
@@ -150,8 +146,11 @@ void GroupNode::release(fuse_req_t request, fuse_file_info &file) {
 
 void GroupNode::ioctl(fuse_req_t request, fuse_file_info &file, unsigned int command,
                       std::uint64_t argument, bool /*compat*/) {
+  const auto opened = files_.find(OpenGroup::number_of(file));
+  if (!opened)
+    return refuse_unknown(request, *this, file, observer_);
   OpenGroup::serve(
-      file, request, command, argument,
+      opened, request, command, argument,
       client::Surroundings{.find_container = find_container_, .device_memory = nullptr}, observer_);
 }
 
@@ -174,7 +173,7 @@ bool GroupNode::settle() {
 
 std::shared_ptr<Group> GroupNode::abandoned() {
   const std::scoped_lock lock(mutex_);
-  return file_ ? nullptr : opened_;
+  return has_file_ ? nullptr : opened_;
 }
 
 /// With the lock held. The first one gets the group, if it is free.
@@ -195,16 +194,17 @@ void GroupNode::answer_openings(Departure departure) {
 
 /// With the lock held.
 void GroupNode::grant(Opening &opening) {
-  auto group = Group::open(id_, topology::Roots{}, ledger_, opening.client);
+  auto group =
+      Group::open(id_, topology::Roots{}, ledger_, opening.known_as->number(), opening.client);
   if (!group) {
     refuse_open(opening.request, *this, opening.client, group.error(), observer_);
     opening.observed.answered(-1, group.error().code);
     return;
   }
   auto opened = std::make_shared<OpenGroup>(std::move(*group), opening.known_as, abandoned_);
-  if (OpenGroup::give(opened, opening.request, opening.file)) {
+  if (OpenGroup::give(files_, opened, opening.request, opening.file)) {
     opened_ = opened->served;
-    file_ = opening.file;
+    has_file_ = true;
   }
   opening.observed.answered(0, 0);
 }

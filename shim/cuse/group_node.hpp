@@ -5,6 +5,7 @@
 #include "client/calling_thread.hpp"
 #include "cuse/janitor.hpp"
 #include "cuse/node.hpp"
+#include "cuse/open_file.hpp"
 #include "observe/observer.hpp"
 
 #include "vfio_shim/group.hpp"
@@ -13,7 +14,6 @@
 #include <deque>
 #include <memory>
 #include <mutex>
-#include <optional>
 
 namespace vfio_shim::cuse {
 
@@ -45,9 +45,6 @@ public:
   /// it is being served.
   void follow_topology();
 
-  /// Ends the daemon's part of a file that the kernel has not closed.
-  ~GroupNode() override;
-
   void open(fuse_req_t request, fuse_file_info &file) override;
   void release(fuse_req_t request, fuse_file_info &file) override;
   void ioctl(fuse_req_t request, fuse_file_info &file, unsigned int command, std::uint64_t argument,
@@ -67,18 +64,21 @@ private:
   void grant(Opening &opening);
   std::shared_ptr<Group> abandoned();
 
+  using OpenGroup = OpenFile<Group>;
+
   const GroupId id_;
   Ledger *const ledger_;
   Janitor &janitor_;
   client::AbandonedDescriptors &abandoned_;
   const client::ContainerFinder find_container_;
   observe::Observer &observer_;
+  OpenGroup::Files files_;
   std::atomic<bool> following_ = false; ///< The janitor tries to follow.
   std::mutex mutex_;                    ///< Guards what follows. Nobody waits while holding it.
   bool retired_ = false;
   std::shared_ptr<Group> opened_;
-  std::optional<fuse_file_info> file_; ///< Of opened_. None: it is closed; a device, or a call on
-                                       ///< its container, may keep the group open.
+  bool has_file_ = false; ///< opened_ has. If not, a device, or a call on its container, keeps the
+                          ///< group open.
   std::deque<std::unique_ptr<Opening>> openings_; ///< While the group's last file is closed.
 };
 

@@ -5,6 +5,7 @@
 #include "client/resident_descriptors.hpp"
 #include "cuse/call.hpp"
 #include "cuse/call_queue.hpp"
+#include "cuse/open_files.hpp"
 #include "observe/observed_file.hpp"
 
 #include <cstdint>
@@ -19,36 +20,34 @@ namespace vfio_shim::cuse {
 /// @tparam Served Container or Group.
 template <typename Served>
 struct OpenFile {
-  /// The kernel keeps one of these from open to release; calls under way keep their own.
-  using Handle = std::shared_ptr<OpenFile>;
+  /// The node keeps one of these from open to release; calls under way keep their own.
+  using Files = OpenFiles<OpenFile>;
+  using Handle = typename Files::Handle;
 
   OpenFile(std::shared_ptr<Served> what, std::shared_ptr<observe::ObservedFile> file,
            client::AbandonedDescriptors &abandoned)
       : served(std::move(what)), observed(std::move(file)), residents(abandoned) {}
 
-  /// The handle that the kernel keeps for @p file.
-  static Handle &of(const fuse_file_info &file) { return *reinterpret_cast<Handle *>(file.fh); }
+  /// The number that a message of the kernel brings.
+  static FileNumber number_of(const fuse_file_info &file) { return FileNumber{file.fh}; }
 
-  /// Answers an open with @p opened.
+  /// Answers an open with @p opened, which is kept in @p files by its number.
   /// @return Whether there will be a release: a client that was killed while it opened gets no
   ///         file, and nothing is kept.
-  static bool give(Handle opened, fuse_req_t request, fuse_file_info &file) {
-    auto handle = std::make_unique<Handle>(std::move(opened));
-    file.fh = reinterpret_cast<std::uint64_t>(handle.get());
-    if (fuse_reply_open(request, &file) != 0)
-      return false;
-    (void)handle.release();
-    return true;
+  static bool give(Files &files, Handle opened, fuse_req_t request, fuse_file_info &file) {
+    const FileNumber number = opened->observed->number();
+    file.fh = number.value;
+    files.add(number, std::move(opened)); // The client may call before we know that it can.
+    if (fuse_reply_open(request, &file) == 0)
+      return true;
+    files.take(number);
+    return false;
   }
 
-  /// Ends what give() began.
-  static void forget(const fuse_file_info &file) { const std::unique_ptr<Handle> last(&of(file)); }
-
-  /// Serves an ioctl on @p file, after those that came before it.
-  static void serve(const fuse_file_info &file, fuse_req_t request, unsigned int command,
+  /// Serves an ioctl on @p opened, after those that came before it.
+  static void serve(const Handle &opened, fuse_req_t request, unsigned int command,
                     std::uint64_t argument, client::Surroundings surroundings,
                     observe::Observer &observer) {
-    const Handle opened = of(file); // An answered client may close the file at once.
     if (const auto watched = CallerWatch::current())
       surroundings.hold = watched->hold;
     opened->queue.submit(

@@ -35,7 +35,7 @@ struct Client {
 };
 
 struct Container {
-  std::uint64_t id;
+  std::uint64_t id;    ///< The number of its open file.
   std::int64_t opened; ///< Nanoseconds since 1970.
   Client client;
   std::uint64_t mappings;     ///< Live ones.
@@ -47,7 +47,7 @@ struct Container {
 };
 
 struct Group {
-  std::uint64_t id;
+  std::uint64_t id; ///< The number of its open file.
   std::int64_t opened;
   Client client;
   std::uint64_t container; ///< Its id, or 0.
@@ -94,8 +94,8 @@ struct Header {
   std::uint64_t daemon_started; ///< As ProcessIdentity::started.
   std::int64_t created;         ///< Nanoseconds since 1970.
   std::array<char, longest_prefix + 1> prefix;
-  std::array<char, 64> kernel; ///< Its release.
-  std::atomic<std::uint64_t> last_id;
+  std::array<char, 64> kernel;          ///< Its release.
+  std::atomic<std::uint64_t> last_file; ///< The last number that an open file was given.
   /// Counts every change but those of mappings, to tell whether what was read belongs together.
   std::atomic<std::uint64_t> changes;
   Array containers;

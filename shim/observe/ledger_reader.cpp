@@ -179,7 +179,8 @@ Snapshot LedgerReader::read_structure() const {
 
   std::ranges::sort(groups, {}, &layout::Group::number);
   for (const layout::Group &body : groups) {
-    Snapshot::Group group{.number = GroupId{body.number},
+    Snapshot::Group group{.id = body.id,
+                          .number = GroupId{body.number},
                           .client = client_of(body.client),
                           .opened = time_of(body.opened),
                           .devices = std::move(devices[body.id])};

@@ -41,6 +41,7 @@ struct Snapshot {
   };
 
   struct Group {
+    std::uint64_t id = 0; ///< The number of its open file, as Container::id.
     GroupId number;
     Client client;
     Time opened;
@@ -55,7 +56,7 @@ struct Snapshot {
   };
 
   struct Container {
-    std::uint64_t id = 0; ///< Never used twice by one daemon.
+    std::uint64_t id = 0; ///< The number of its open file; no other has the same.
     Client client;
     Time opened;
     std::uint32_t iommu_type = 0;      ///< VFIO_TYPE1_IOMMU, VFIO_TYPE1v2_IOMMU, or 0: none set.

@@ -41,7 +41,7 @@ ObservedCall::ObservedCall(Observer &observer, trace::Kind kind, std::shared_ptr
     : observer_(observer), file_(std::move(file)), spending_(&record_.in) {
   record_.at = observer.since_beginning(received_);
   record_.kind = kind;
-  record_.file = file_->number();
+  record_.file = trace::file_of(file_->number());
   record_.group = file_->group().value_or(GroupId{}).value;
   record_.of_group = file_->group() ? 1 : 0;
   record_.thread = thread.value;

@@ -40,7 +40,7 @@ public:
   void was_read(ClientAddr from, std::span<const std::byte> bytes) override;
   void was_written(ClientAddr to, std::span<const std::byte> bytes) override;
   void found_memory(const MemoryNote &note) override;
-  void recognised_file(std::uint32_t number) override { record_.other = number; }
+  void recognised_file(FileNumber number) override { record_.other = trace::file_of(number); }
   void borrow_begins() override;
   void borrow_ended() override;
   void kernel_entered(unsigned long command) override;

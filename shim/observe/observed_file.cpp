@@ -17,7 +17,7 @@ ObservedFile::Caller describe(Pid pid) {
 
 } // namespace
 
-ObservedFile::ObservedFile(std::uint32_t number, std::optional<GroupId> group, Pid opener,
+ObservedFile::ObservedFile(FileNumber number, std::optional<GroupId> group, Pid opener,
                            std::shared_ptr<LiveUse> program)
     : number_(number), group_(group), opener_(describe(opener)), program_(std::move(program)) {}
 

@@ -25,13 +25,12 @@ public:
     std::array<char, 16> command{}; ///< May fill all of it.
   };
 
-  /// @param number Of this open(), from 1; never used twice by one daemon.
   /// @param group Of a group's file.
   /// @param program Where to count what is done with it; may be nullptr.
-  ObservedFile(std::uint32_t number, std::optional<GroupId> group, Pid opener,
+  ObservedFile(FileNumber number, std::optional<GroupId> group, Pid opener,
                std::shared_ptr<LiveUse> program);
 
-  std::uint32_t number() const { return number_; }
+  FileNumber number() const { return number_; }
   std::optional<GroupId> group() const { return group_; }
   const Caller &opener() const { return opener_; }
   LiveUse *program() const { return program_.get(); }
@@ -42,7 +41,7 @@ public:
 private:
   static constexpr std::size_t most_remembered = 64;
 
-  const std::uint32_t number_;
+  const FileNumber number_;
   const std::optional<GroupId> group_;
   const Caller opener_;
   const std::shared_ptr<LiveUse> program_;

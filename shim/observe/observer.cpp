@@ -14,8 +14,9 @@ std::uint64_t Observer::since_beginning(Clock::time_point when) const {
   return static_cast<std::uint64_t>(std::max<std::int64_t>(since.count(), 0));
 }
 
-std::shared_ptr<ObservedFile> Observer::opening(Pid client, std::optional<GroupId> group) {
-  return std::make_shared<ObservedFile>(++last_file_, group, client,
+std::shared_ptr<ObservedFile> Observer::opening(FileNumber file, Pid client,
+                                                std::optional<GroupId> group) {
+  return std::make_shared<ObservedFile>(file, group, client,
                                         usage_ != nullptr ? usage_->program_of(client) : nullptr);
 }
 

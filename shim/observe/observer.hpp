@@ -35,7 +35,8 @@ public:
       : statistics_(statistics), recorder_(recorder), usage_(usage) {}
 
   /// A client opens a node. @param group Of a group's node.
-  std::shared_ptr<ObservedFile> opening(Pid client, std::optional<GroupId> group = {});
+  std::shared_ptr<ObservedFile> opening(FileNumber file, Pid client,
+                                        std::optional<GroupId> group = {});
 
   /// Whether it matters who calls: finding out costs a look at /proc.
   bool wants_callers() const { return recorder_ != nullptr; }
@@ -56,7 +57,6 @@ private:
   Recorder *const recorder_;
   UsageKeeper *const usage_;
   WarningBudget warnings_;
-  std::atomic<std::uint32_t> last_file_ = 0;
   std::atomic<std::uint64_t> last_sequence_ = 0;
 };
 

@@ -166,8 +166,12 @@ void SharedLedger::remove() {
     ::unlink(path_.c_str());
 }
 
-Ledger::Record SharedLedger::container_opened(Pid client) {
-  const Record record = containers_.add({.id = new_id(),
+FileNumber SharedLedger::next_file() {
+  return FileNumber{header().last_file.fetch_add(1, std::memory_order_relaxed) + 1};
+}
+
+Ledger::Record SharedLedger::container_opened(FileNumber file, Pid client) {
+  const Record record = containers_.add({.id = file.value,
                                          .opened = now(),
                                          .client = record_of(client),
                                          .mappings = 0,
@@ -190,8 +194,8 @@ void SharedLedger::container_gone(Record container) {
   note_change();
 }
 
-Ledger::Record SharedLedger::group_opened(GroupId group, Pid client) {
-  const Record record = groups_.add({.id = new_id(),
+Ledger::Record SharedLedger::group_opened(FileNumber file, GroupId group, Pid client) {
+  const Record record = groups_.add({.id = file.value,
                                      .opened = now(),
                                      .client = record_of(client),
                                      .container = 0,

@@ -65,11 +65,13 @@ public:
                                            header().statistics);
   }
 
-  Record container_opened(Pid client) override;
+  FileNumber next_file() override;
+
+  Record container_opened(FileNumber file, Pid client) override;
   void iommu_set(Record container, std::uint32_t type) override;
   void container_gone(Record container) override;
 
-  Record group_opened(GroupId group, Pid client) override;
+  Record group_opened(FileNumber file, GroupId group, Pid client) override;
   void group_moved(Record group, Record container) override;
   void group_gone(Record group) override;
 
@@ -85,7 +87,6 @@ private:
                boost::interprocess::mapped_region region);
 
   layout::Header &header() const { return *static_cast<layout::Header *>(region_.get_address()); }
-  std::uint64_t new_id() { return header().last_id.fetch_add(1, std::memory_order_relaxed) + 1; }
   void note_change() { header().changes.fetch_add(1, std::memory_order_release); }
 
   std::filesystem::path path_;

@@ -6,6 +6,8 @@
 /// lost its tail, or is being written still. Little-endian, as the machines are that this runs on.
 #pragma once
 
+#include "vfio_shim/units.hpp"
+
 #include <array>
 #include <bit>
 #include <cstddef>
@@ -56,6 +58,11 @@ struct Memory {
 };
 static_assert(sizeof(Memory) == 16);
 
+/// What a record calls an open file: the lower half of its number.
+constexpr std::uint32_t file_of(FileNumber number) {
+  return static_cast<std::uint32_t>(number.value);
+}
+
 constexpr std::size_t most_memory = 4;
 constexpr std::size_t most_bytes = 64;
 
@@ -76,7 +83,7 @@ struct Record {
   std::int32_t pid;       ///< The client; of a `close`, whoever had opened the file.
   std::int32_t thread;    ///< The client's.
   std::array<char, 16> client; ///< The client's command name; may fill all of it.
-  std::uint32_t file;          ///< The open file; every open() gives it a new number, from 1.
+  std::uint32_t file;          ///< The open file: file_of() its number.
   std::uint32_t other;         ///< The container's file that VFIO_GROUP_SET_CONTAINER named, or 0.
   std::uint32_t group;         ///< Of a group's file: the kernel's number.
   Kind kind;

@@ -448,6 +448,7 @@ private:
                           return std::make_unique<CheckingBackend>(hardware_);
                         },
                         .mapping_limit = mapping_limit},
+                       FileNumber{1},
                        Pid{1}};
 };
 

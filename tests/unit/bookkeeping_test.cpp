@@ -40,7 +40,7 @@ public:
     return count;
   }
 
-  Record container_opened(Pid client) override {
+  Record container_opened(FileNumber /*file*/, Pid client) override {
     EXPECT_EQ(client, Pid{::getpid()});
     if (full)
       return 0;
@@ -58,7 +58,7 @@ public:
     EXPECT_EQ(containers.erase(container), 1U);
   }
 
-  Record group_opened(GroupId group, Pid /*client*/) override {
+  Record group_opened(FileNumber /*file*/, GroupId group, Pid /*client*/) override {
     if (full)
       return 0;
     groups[++last_].id = group;
@@ -209,14 +209,15 @@ TEST_F(Bookkeeping, KnowsNothingOfWhatFailed) {
 TEST_F(Bookkeeping, WithoutRoomNothingIsOpened) {
   books.full = true;
   EXPECT_EQ(answer_of(Container::open({.make_backend = machine.factory(), .ledger = &books},
-                                      Pid{::getpid()})),
+                                      FileNumber{1}, Pid{::getpid()})),
             fails(ENOMEM));
-  EXPECT_EQ(answer_of(Group::open(first_group, program.roots(), &books, Pid{::getpid()})),
-            fails(ENOMEM));
+  EXPECT_EQ(
+      answer_of(Group::open(first_group, program.roots(), &books, FileNumber{1}, Pid{::getpid()})),
+      fails(ENOMEM));
   books.full = false;
-  EXPECT_TRUE(
-      Container::open({.make_backend = machine.factory(), .ledger = &books}, Pid{::getpid()}));
-  EXPECT_TRUE(Group::open(first_group, program.roots(), &books, Pid{::getpid()}));
+  EXPECT_TRUE(Container::open({.make_backend = machine.factory(), .ledger = &books}, FileNumber{1},
+                              Pid{::getpid()}));
+  EXPECT_TRUE(Group::open(first_group, program.roots(), &books, FileNumber{1}, Pid{::getpid()}));
 }
 
 TEST_F(Bookkeeping, WhatHasNoRoomIsNotMapped) {

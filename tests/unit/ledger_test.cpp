@@ -113,13 +113,31 @@ TEST_F(LedgerTest, IsRootsAloneAndGoesWithItsDaemon) {
   EXPECT_EQ(answer_of(LedgerReader::open(prefix, directory)), fails(ENOENT));
 }
 
+TEST_F(LedgerTest, NamesOpenFilesByTheirNumbers) {
+  create();
+  const auto unused = ledger->next_file();
+  const auto first = ledger->next_file();
+  const auto second = ledger->next_file();
+  EXPECT_LT(unused, first);
+  EXPECT_LT(first, second);
+  // The order in which they are recorded plays no part.
+  const auto group = ledger->group_opened(second, GroupId{7}, self);
+  const auto container = ledger->container_opened(first, self);
+  ledger->group_moved(group, container);
+  const auto seen = snapshot();
+  ASSERT_EQ(seen.containers.size(), 1U);
+  EXPECT_EQ(seen.containers[0].id, first.value);
+  ASSERT_EQ(seen.containers[0].groups.size(), 1U);
+  EXPECT_EQ(seen.containers[0].groups[0].id, second.value);
+}
+
 TEST_F(LedgerTest, ShowsContainersGroupsAndDevices) {
   create();
-  const auto container = ledger->container_opened(self);
-  const auto other = ledger->container_opened(self);
-  const auto group = ledger->group_opened(GroupId{7}, self);
-  const auto lower = ledger->group_opened(GroupId{3}, self);
-  const auto loner = ledger->group_opened(GroupId{9}, self);
+  const auto container = ledger->container_opened(ledger->next_file(), self);
+  const auto other = ledger->container_opened(ledger->next_file(), self);
+  const auto group = ledger->group_opened(ledger->next_file(), GroupId{7}, self);
+  const auto lower = ledger->group_opened(ledger->next_file(), GroupId{3}, self);
+  const auto loner = ledger->group_opened(ledger->next_file(), GroupId{9}, self);
   for (const auto record : {container, other, group, lower, loner})
     ASSERT_NE(record, 0U);
   ledger->iommu_set(container, VFIO_TYPE1v2_IOMMU);
@@ -146,8 +164,8 @@ TEST_F(LedgerTest, ShowsContainersGroupsAndDevices) {
 
 TEST_F(LedgerTest, ForgetsWhatHasGone) {
   create();
-  const auto container = ledger->container_opened(self);
-  const auto group = ledger->group_opened(GroupId{1}, self);
+  const auto container = ledger->container_opened(ledger->next_file(), self);
+  const auto group = ledger->group_opened(ledger->next_file(), GroupId{1}, self);
   ledger->group_moved(group, container);
   const auto device = ledger->device_opened(group, "0000:00:02.0");
 
@@ -164,7 +182,7 @@ TEST_F(LedgerTest, ForgetsWhatHasGone) {
 
 TEST_F(LedgerTest, CountsAndListsMappings) {
   create();
-  const auto container = ledger->container_opened(self);
+  const auto container = ledger->container_opened(ledger->next_file(), self);
   const auto second = ledger->mapped(container, page_at(0x2000));
   ledger->mapped(container, {.iova = Iova{0x1000},
                              .vaddr = ClientAddr{0x7000},
@@ -192,7 +210,7 @@ TEST_F(LedgerTest, CountsAndListsMappings) {
 
 TEST_F(LedgerTest, ShowsAVaddrThatChanges) {
   create();
-  const auto container = ledger->container_opened(self);
+  const auto container = ledger->container_opened(ledger->next_file(), self);
   const auto mapping = ledger->mapped(container, page_at(0x1000));
   ledger->vaddr_changed(container, mapping, std::nullopt);
   auto seen = snapshot().containers.at(0).mapping_list.at(0);
@@ -206,12 +224,12 @@ TEST_F(LedgerTest, ShowsAVaddrThatChanges) {
 
 TEST_F(LedgerTest, UsesSlotsAgainButNotIds) {
   create();
-  const auto first = ledger->container_opened(self);
+  const auto first = ledger->container_opened(ledger->next_file(), self);
   const auto first_id = snapshot().containers.at(0).id;
   // A group that has not noticed yet that its container went.
-  ledger->group_moved(ledger->group_opened(GroupId{1}, self), first);
+  ledger->group_moved(ledger->group_opened(ledger->next_file(), GroupId{1}, self), first);
   ledger->container_gone(first);
-  EXPECT_EQ(ledger->container_opened(self), first);
+  EXPECT_EQ(ledger->container_opened(ledger->next_file(), self), first);
 
   const auto seen = snapshot();
   EXPECT_GT(seen.containers.at(0).id, first_id);
@@ -223,7 +241,7 @@ TEST_F(LedgerTest, KnowsClientsByTheNameTheyHad) {
   create();
   ASSERT_EQ(in_child([&] {
               ::prctl(PR_SET_NAME, "\x1b[31m(a) b");
-              return ledger->container_opened(Pid{::getpid()}) != 0 ? 0 : 1;
+              return ledger->container_opened(ledger->next_file(), Pid{::getpid()}) != 0 ? 0 : 1;
             }),
             0);
   EXPECT_EQ(snapshot().containers.at(0).client.command, "?[31m(a) b");
@@ -231,15 +249,15 @@ TEST_F(LedgerTest, KnowsClientsByTheNameTheyHad) {
 
 TEST_F(LedgerTest, RecordsAClientThatHasDiedAlready) {
   create();
-  EXPECT_NE(ledger->container_opened(nobody), 0U);
+  EXPECT_NE(ledger->container_opened(ledger->next_file(), nobody), 0U);
   EXPECT_EQ(snapshot().containers.at(0).client.pid, nobody);
   EXPECT_EQ(snapshot().containers.at(0).client.command, "");
 }
 
 TEST_F(LedgerTest, CutsNamesThatAreTooLong) {
   create();
-  const auto container = ledger->container_opened(self);
-  const auto group = ledger->group_opened(GroupId{1}, self);
+  const auto container = ledger->container_opened(ledger->next_file(), self);
+  const auto group = ledger->group_opened(ledger->next_file(), GroupId{1}, self);
   ledger->group_moved(group, container);
   ledger->device_opened(group, std::string(200, 'x'));
   EXPECT_EQ(snapshot().containers.at(0).groups.at(0).devices.at(0), std::string(63, 'x'));
@@ -249,7 +267,7 @@ TEST_F(LedgerTest, CutsNamesThatAreTooLong) {
 
 TEST_F(LedgerTest, WithoutRoomForMappingsRefusesThem) {
   create({.containers = 4, .groups = 4, .devices = 4, .mappings = 3});
-  const auto container = ledger->container_opened(self);
+  const auto container = ledger->container_opened(ledger->next_file(), self);
   std::vector<Ledger::Record> records;
   for (std::uint64_t index = 0; index < 3; ++index)
     records.push_back(ledger->mapped(container, page_at(index * page.value)));
@@ -274,11 +292,11 @@ TEST_F(LedgerTest, WithoutRoomForMappingsRefusesThem) {
 
 TEST_F(LedgerTest, WithoutRoomRefusesContainersGroupsAndDevices) {
   create({.containers = 1, .groups = 1, .devices = 1, .mappings = 10});
-  const auto container = ledger->container_opened(self);
-  const auto group = ledger->group_opened(GroupId{1}, self);
+  const auto container = ledger->container_opened(ledger->next_file(), self);
+  const auto group = ledger->group_opened(ledger->next_file(), GroupId{1}, self);
   const auto device = ledger->device_opened(group, "0000:00:02.0");
-  EXPECT_EQ(ledger->container_opened(self), 0U);
-  EXPECT_EQ(ledger->group_opened(GroupId{2}, self), 0U);
+  EXPECT_EQ(ledger->container_opened(ledger->next_file(), self), 0U);
+  EXPECT_EQ(ledger->group_opened(ledger->next_file(), GroupId{2}, self), 0U);
   EXPECT_EQ(ledger->device_opened(group, "0000:00:03.0"), 0U);
   EXPECT_EQ(snapshot().refused, 3U);
   EXPECT_EQ(snapshot().containers.size(), 1U);
@@ -286,8 +304,8 @@ TEST_F(LedgerTest, WithoutRoomRefusesContainersGroupsAndDevices) {
   ledger->device_gone(device);
   ledger->group_gone(group);
   ledger->container_gone(container);
-  EXPECT_NE(ledger->container_opened(self), 0U);
-  EXPECT_NE(ledger->group_opened(GroupId{2}, self), 0U);
+  EXPECT_NE(ledger->container_opened(ledger->next_file(), self), 0U);
+  EXPECT_NE(ledger->group_opened(ledger->next_file(), GroupId{2}, self), 0U);
 }
 
 TEST_F(LedgerTest, LeavesSomeOfAFileSystemToOthers) {
@@ -298,7 +316,7 @@ TEST_F(LedgerTest, LeavesSomeOfAFileSystemToOthers) {
     auto created = SharedLedger::create(prefix, {}, directory);
     if (!created)
       return 1;
-    const auto container = (*created)->container_opened(self);
+    const auto container = (*created)->container_opened((*created)->next_file(), self);
     std::vector<Ledger::Record> records;
     for (std::uint64_t index = 0; index < 100'000; ++index)
       if (const auto record = (*created)->mapped(container, page_at(index * page.value)))
@@ -328,7 +346,7 @@ TEST_F(LedgerTest, TakesNoMoreMemoryThanItsMappingsNeed) {
   constexpr std::uint64_t count = 200'000;
   create();
   EXPECT_LE(memory_used(), sizeof(Statistics) + (8U << 10U));
-  const auto container = ledger->container_opened(self);
+  const auto container = ledger->container_opened(ledger->next_file(), self);
   const auto before = memory_used();
   for (std::uint64_t index = 0; index < count; ++index)
     ledger->mapped(container, page_at(index * page.value));
@@ -339,7 +357,7 @@ TEST_F(LedgerTest, TakesNoMoreMemoryThanItsMappingsNeed) {
 
 TEST_F(LedgerTest, TakesNoMemoryToBeRead) {
   create();
-  const auto container = ledger->container_opened(self);
+  const auto container = ledger->container_opened(ledger->next_file(), self);
   ledger->mapped(container, page_at(0));
   const auto before = memory_used();
   (void)snapshot();
@@ -348,7 +366,7 @@ TEST_F(LedgerTest, TakesNoMemoryToBeRead) {
 
 TEST_F(LedgerTest, DoesNotGrowWithUse) {
   create();
-  const auto container = ledger->container_opened(self);
+  const auto container = ledger->container_opened(ledger->next_file(), self);
   ledger->unmapped(container, ledger->mapped(container, page_at(0)));
   const auto before = memory_used();
   for (int round = 0; round < 100'000; ++round)
@@ -369,7 +387,8 @@ TEST_F(LedgerTest, OfADeadDaemonCanBeReadAndReplaced) {
               auto left = SharedLedger::create(prefix, {}, directory);
               if (!left)
                 return 1;
-              const auto container = (*left)->container_opened(Pid{::getpid()});
+              const auto container =
+                  (*left)->container_opened((*left)->next_file(), Pid{::getpid()});
               (*left)->mapped(container, page_at(0x1000));
               (void)left->release(); // Killed: no destructor runs.
               return 0;
@@ -412,7 +431,7 @@ TEST_F(LedgerTest, IsNotTakenAwayByAForkedChild) {
 
 TEST_F(LedgerTest, StaysReadableAfterItsDaemonWent) {
   create();
-  ledger->container_opened(self);
+  ledger->container_opened(ledger->next_file(), self);
   const auto reader = LedgerReader::open(prefix, directory);
   ASSERT_TRUE(reader);
   ledger.reset();
@@ -535,8 +554,8 @@ TEST_F(StrangeRegionTest, ThatIsNoFileIsRefused) {
 
 TEST_F(StrangeRegionTest, WithAHalfWrittenRecordShowsTheOthers) {
   create();
-  ledger->container_opened(self);
-  const auto victim = ledger->container_opened(self);
+  ledger->container_opened(ledger->next_file(), self);
+  const auto victim = ledger->container_opened(ledger->next_file(), self);
   std::uint64_t offset = 0;
   change_header([&](layout::Header &header) {
     offset = header.containers.offset + std::uint64_t{victim - 1} * header.containers.record_size;
@@ -609,8 +628,8 @@ public:
 private:
   /// Opens a container and a group, maps and unmaps, closes.
   void live_through(std::uint64_t round) {
-    const auto container = ledger_.container_opened(Pid{::getpid()});
-    const auto group = ledger_.group_opened(GroupId{number_}, Pid{::getpid()});
+    const auto container = ledger_.container_opened(ledger_.next_file(), Pid{::getpid()});
+    const auto group = ledger_.group_opened(ledger_.next_file(), GroupId{number_}, Pid{::getpid()});
     ledger_.group_moved(group, container);
     ledger_.iommu_set(container, VFIO_TYPE1v2_IOMMU);
     const auto device = ledger_.device_opened(group, fmt::format("device-{}", number_));
@@ -691,7 +710,7 @@ TEST_F(LedgerTest, GivesNoPlaceToTwoWorkers) {
   std::vector<std::thread> threads;
   for (std::uint64_t number = 0; number < worker_count; ++number)
     threads.emplace_back([&, number] {
-      const auto container = ledger->container_opened(self);
+      const auto container = ledger->container_opened(ledger->next_file(), self);
       // Take and give back between, so that the chain of free places is fought over.
       for (std::uint64_t index = 0; index < per_worker; ++index) {
         const auto given_back =

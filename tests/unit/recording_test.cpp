@@ -249,7 +249,7 @@ protected:
     {
       const auto recorder = record();
       Observer observer(*statistics, recorder.get());
-      const auto opened = observer.opening(Pid{::getpid()}, GroupId{7});
+      const auto opened = observer.opening(FileNumber{1}, Pid{::getpid()}, GroupId{7});
       ObservedCall call(observer, trace::Kind::call, opened, Tid{::getpid()}, command, argument);
       const WitnessScope scope(call);
       call.begins([] { return Pid{::getpid()}; });

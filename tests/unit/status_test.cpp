@@ -52,12 +52,16 @@ DaemonStatus busy_daemon() {
        .mapped_bytes = Bytes{(256ULL << 20) + (512 << 10)},
        .maps = 14,
        .unmaps = 2,
-       .groups =
-           {{.number = GroupId{2}, .client = qemu, .opened = noon, .devices = {"0000:00:03.0"}},
-            {.number = GroupId{6},
-             .client = {.pid = Pid{99}, .command = "helper"},
-             .opened = noon,
-             .devices = {}}},
+       .groups = {{.id = 2,
+                   .number = GroupId{2},
+                   .client = qemu,
+                   .opened = noon,
+                   .devices = {"0000:00:03.0"}},
+                  {.id = 3,
+                   .number = GroupId{6},
+                   .client = {.pid = Pid{99}, .command = "helper"},
+                   .opened = noon,
+                   .devices = {}}},
        .mapping_list = {{.iova = Iova{0x1000},
                          .vaddr = ClientAddr{0x7f0000000000},
                          .size = Bytes{0x2000},
@@ -142,7 +146,8 @@ TEST(StatusTextTest, SaysThatNothingIsOpen) {
 
 TEST(StatusTextTest, ShowsGroupsInNoContainer) {
   auto daemon = busy_daemon();
-  daemon.snapshot.groups_without_container = {{.number = GroupId{9},
+  daemon.snapshot.groups_without_container = {{.id = 7,
+                                               .number = GroupId{9},
                                                .client = {.pid = Pid{7}, .command = "probe"},
                                                .opened = noon,
                                                .devices = {}}};
@@ -196,9 +201,9 @@ TEST(StatusJsonTest, HasTheKeysThatAreDocumented) {
     "iommu_type": "TYPE1v2",
     "mappings": {"count": 12, "bytes": 268959744, "unrecorded": 0, "mapped": 14, "unmapped": 2},
     "groups": [
-      {"group": 2, "client": {"pid": 1234, "command": "qemu-system-x86"},
+      {"id": 2, "group": 2, "client": {"pid": 1234, "command": "qemu-system-x86"},
        "opened": "2027-01-15T08:00:00Z", "devices": ["0000:00:03.0"]},
-      {"group": 6, "client": {"pid": 99, "command": "helper"},
+      {"id": 3, "group": 6, "client": {"pid": 99, "command": "helper"},
        "opened": "2027-01-15T08:00:00Z", "devices": []}
     ],
     "mapping_list": [
@@ -288,7 +293,7 @@ TEST_F(StatusCommandTest, WithoutADaemonSaysSoInOneLine) {
 
 TEST_F(StatusCommandTest, ShowsALivingDaemon) {
   create();
-  const auto container = ledger->container_opened(Pid{::getpid()});
+  const auto container = ledger->container_opened(ledger->next_file(), Pid{::getpid()});
   ledger->mapped(container, {.iova = Iova{0x1000},
                              .vaddr = ClientAddr{0x2000},
                              .size = Bytes{0x1000},
@@ -333,8 +338,8 @@ TEST_F(StatusCommandTest, TellsOfADeadDaemonAndFails) {
 
 TEST_F(StatusCommandTest, PrintsNamesThatAreNoUtf8) {
   create();
-  const auto container = ledger->container_opened(Pid{::getpid()});
-  const auto group = ledger->group_opened(GroupId{1}, Pid{::getpid()});
+  const auto container = ledger->container_opened(ledger->next_file(), Pid{::getpid()});
+  const auto group = ledger->group_opened(ledger->next_file(), GroupId{1}, Pid{::getpid()});
   ledger->group_moved(group, container);
   ledger->device_opened(group, "\xff\xfe");
   options.json = true;

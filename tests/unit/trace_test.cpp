@@ -206,7 +206,7 @@ protected:
     auto created = observe::SharedLedger::create(prefix, {}, place.directory());
     ASSERT_TRUE(created) << created.error().describe();
     ledger = std::move(*created);
-    container = ledger->container_opened(Pid{::getpid()});
+    container = ledger->container_opened(ledger->next_file(), Pid{::getpid()});
     ledger->mapped(container, {.iova = Iova{0},
                                .vaddr = ClientAddr{0},
                                .size = Bytes{4096},

@@ -219,13 +219,14 @@ Program::Program(ContainerOptions options, topology::Roots roots)
 
 ContainerFile Program::open_container() {
   Fd file{::memfd_create("container", MFD_CLOEXEC)};
-  auto container = std::make_shared<Container>(options_, client_.pid());
+  auto container = std::make_shared<Container>(options_, FileNumber{1}, client_.pid());
   containers_[inode_of(file)] = container;
   return {client_, std::move(container), std::move(file)};
 }
 
 GroupFile Program::open_group(GroupId id) {
-  return {client_, std::make_unique<Group>(id, roots_, options_.ledger, client_.pid())};
+  return {client_,
+          std::make_unique<Group>(id, roots_, options_.ledger, FileNumber{2}, client_.pid())};
 }
 
 GroupFile Program::open_group_in(GroupId id, ContainerFile &container, unsigned long type) {
