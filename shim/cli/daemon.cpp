@@ -1,6 +1,7 @@
 #include "cli/daemon.hpp"
 
 #include "cli/hotplug.hpp"
+#include "cli/number_book.hpp"
 #include "cli/prefix.hpp"
 #include "observe/shared_ledger.hpp"
 
@@ -126,6 +127,11 @@ Result<void> run_daemon(const DaemonOptions &options) {
                                   "--prefix (`vfio-shim status --prefix {0}` shows it)",
                                   options.server.prefix)
                     : lock.error().describe());
+  // Early, and so with a low descriptor: if this process is killed, the kernel closes that one
+  // after the nodes, whose numbers are in use until then.
+  const auto numbers = ReservedNumbers::reserve(options.server.prefix, options.remember_numbers);
+  if (!numbers)
+    return pass_on(numbers);
   const auto signals = take_signals();
   if (!signals)
     return pass_on(signals);
@@ -143,6 +149,7 @@ Result<void> run_daemon(const DaemonOptions &options) {
     return pass_on(observing);
   auto limited = options.server;
   limited.container_limits.total = capacity.containers;
+  limited.numbers = numbers->block();
   auto server = cuse::Server::create(limited, **ledger, (*observing)->observer());
   if (!server)
     return fail(server.error().code,

@@ -122,6 +122,7 @@ private:
     follow_parent(SIGUSR1, parent);
     DaemonOptions daemon;
     daemon.server.prefix = prefix_;
+    daemon.remember_numbers = false;
     daemon.server.mapping_limit = options.limits.mappings;
     daemon.server.iova_window = options.limits.iova_window;
     daemon.server.backend = options.backend.kind;

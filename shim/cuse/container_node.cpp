@@ -22,13 +22,12 @@ constexpr unsigned int identify_command = _IO('S', 0xf0);
 } // namespace
 
 Result<std::shared_ptr<ContainerNode>>
-ContainerNode::create(WorkerPool &pool, const std::string &name, const NodePermissions &permissions,
-                      client::AbandonedDescriptors &abandoned, ContainerLimits limits,
-                      ContainerOptions options, std::shared_ptr<DeviceMemory> device_memory,
-                      observe::Observer &observer) {
+ContainerNode::create(WorkerPool &pool, NodeLook look, client::AbandonedDescriptors &abandoned,
+                      ContainerLimits limits, ContainerOptions options,
+                      std::shared_ptr<DeviceMemory> device_memory, observe::Observer &observer) {
   std::shared_ptr<ContainerNode> node(new ContainerNode(
-      pool, name, abandoned, limits, std::move(options), std::move(device_memory), observer));
-  VFIO_SHIM_TRY(node->appear(permissions));
+      pool, look.name, abandoned, limits, std::move(options), std::move(device_memory), observer));
+  VFIO_SHIM_TRY(node->appear(std::move(look)));
   return node;
 }
 

@@ -22,8 +22,8 @@ class ContainerNode final : public Node {
 public:
   /// @param abandoned What stays in clients when their containers are closed; outlives the node.
   static Result<std::shared_ptr<ContainerNode>>
-  create(WorkerPool &pool, const std::string &name, const NodePermissions &permissions,
-         client::AbandonedDescriptors &abandoned, ContainerLimits limits, ContainerOptions options,
+  create(WorkerPool &pool, NodeLook look, client::AbandonedDescriptors &abandoned,
+         ContainerLimits limits, ContainerOptions options,
          std::shared_ptr<DeviceMemory> device_memory, observe::Observer &observer);
 
   /// The container that @p file is an open file of, or nothing.

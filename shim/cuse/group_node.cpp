@@ -45,15 +45,14 @@ struct GroupNode::Opening {
   const Clock::time_point since = Clock::now();
 };
 
-Result<std::shared_ptr<GroupNode>> GroupNode::create(WorkerPool &pool, const std::string &name,
-                                                     const NodePermissions &permissions, GroupId id,
+Result<std::shared_ptr<GroupNode>> GroupNode::create(WorkerPool &pool, NodeLook look, GroupId id,
                                                      Ledger *ledger, Janitor &janitor,
                                                      client::AbandonedDescriptors &abandoned,
                                                      client::ContainerFinder find_container,
                                                      observe::Observer &observer) {
-  std::shared_ptr<GroupNode> node(new GroupNode(pool, name, id, ledger, janitor, abandoned,
+  std::shared_ptr<GroupNode> node(new GroupNode(pool, look.name, id, ledger, janitor, abandoned,
                                                 std::move(find_container), observer));
-  VFIO_SHIM_TRY(node->appear(permissions));
+  VFIO_SHIM_TRY(node->appear(std::move(look)));
   return node;
 }
 

@@ -26,10 +26,11 @@ class GroupNode final : public Node {
 public:
   /// @param find_container Tells the container behind an open file.
   /// @param janitor Told of groups whose file is closed while a device of theirs is open.
-  static Result<std::shared_ptr<GroupNode>>
-  create(WorkerPool &pool, const std::string &name, const NodePermissions &permissions, GroupId id,
-         Ledger *ledger, Janitor &janitor, client::AbandonedDescriptors &abandoned,
-         client::ContainerFinder find_container, observe::Observer &observer);
+  static Result<std::shared_ptr<GroupNode>> create(WorkerPool &pool, NodeLook look, GroupId id,
+                                                   Ledger *ledger, Janitor &janitor,
+                                                   client::AbandonedDescriptors &abandoned,
+                                                   client::ContainerFinder find_container,
+                                                   observe::Observer &observer);
 
   /// Takes the node away for good: its device was unplugged, or the daemon ends.
   void retire();

@@ -9,18 +9,23 @@ namespace vfio_shim::cuse {
 Node::Node(WorkerPool &pool, const std::string &name)
     : pool_(pool), name_(name), path_(std::filesystem::path("/dev") / name) {}
 
-Result<void> Node::appear(const NodePermissions &permissions) {
+Result<void> Node::appear(NodeLook look) {
   std::error_code error;
   if (std::filesystem::exists(path_, error))
     return fail(EEXIST, path_);
   // Until it is kept, every way out takes the device away again.
-  auto session = Session::create(name_, shared_from_this());
+  const dev_t number = look.number.number();
+  auto session = Session::create(name_, std::move(look.number), shared_from_this());
   if (!session)
     return pass_on(session);
   struct stat node {};
   if (::stat(path_.c_str(), &node) != 0)
-    return fail_errno(fmt::format("{}: the kernel did not create it", path_.string()));
+    return fail_errno(fmt::format("{}: the kernel did not create it{}", path_.string(),
+                                  number == 0 ? "" : " (" + describe_number(number) + ")"));
+  if (number != 0 && node.st_rdev != number) // Somebody was quicker.
+    return fail(EEXIST, path_);
   device_number_ = node.st_rdev;
+  const NodePermissions &permissions = look.permissions;
   if (::chown(path_.c_str(), permissions.owner, permissions.group) != 0 ||
       ::chmod(path_.c_str(), permissions.mode) != 0)
     return fail_errno(fmt::format("setting owner and mode of {}", path_.string()));

@@ -2,6 +2,7 @@
 /// A character device of ours under /dev: what container and group nodes have in common.
 #pragma once
 
+#include "cuse/device_numbers.hpp"
 #include "cuse/session.hpp"
 #include "cuse/worker_pool.hpp"
 
@@ -22,6 +23,13 @@ struct NodePermissions {
   gid_t group = 0;
 };
 
+/// What a node is to look like.
+struct NodeLook {
+  std::string name; ///< Below /dev: "vfio/12".
+  DeviceNumbers::Lease number;
+  NodePermissions permissions;
+};
+
 /// A node that is there and being served, until it is told to disappear.
 class Node : public Handler {
 public:
@@ -32,13 +40,12 @@ public:
   const std::filesystem::path &path() const { return path_; }
 
 protected:
-  /// @param name Below /dev: "vfio/12".
   Node(WorkerPool &pool, const std::string &name);
 
-  /// Makes the node appear, with @p permissions. Needs an owner: a shared_ptr to this object.
+  /// Makes the node appear. Needs an owner: a shared_ptr to this object.
   /// @return EEXIST: something else has the name, or a call on a node of ours that had it before is
   ///         still being served. As Session::create(). What fails leaves no node behind.
-  Result<void> appear(const NodePermissions &permissions);
+  Result<void> appear(NodeLook look);
   /// The node's device number, to recognise its open files.
   dev_t device_number() const { return device_number_; }
 

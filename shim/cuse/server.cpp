@@ -35,9 +35,15 @@ Result<std::unique_ptr<Server>> Server::create(ServerOptions options, Ledger &le
       .mapping_limit = server->options_.mapping_limit,
       .iova_window = server->options_.iova_window,
       .may_grow = client::room_for_lasting_descriptors};
-  auto node = ContainerNode::create(
-      *server->pool_, server->options_.prefix + "/vfio", server->options_.container,
-      server->abandoned_, server->options_.container_limits, containers, device_memory, observer);
+  auto number = server->numbers_->of_container();
+  if (!number)
+    return pass_on(number);
+  auto node = ContainerNode::create(*server->pool_,
+                                    {.name = server->options_.prefix + "/vfio",
+                                     .number = std::move(*number),
+                                     .permissions = server->options_.container},
+                                    server->abandoned_, server->options_.container_limits,
+                                    containers, device_memory, observer);
   if (!node)
     return pass_on(node);
   server->container_ = std::move(*node);
@@ -73,11 +79,21 @@ bool Server::follow_topology() {
   return missing_.empty();
 }
 
-void Server::make_node(const topology::Group &group) {
-  auto node = GroupNode::create(
-      *pool_, fmt::format("{}/{}", options_.prefix, group.id.value), options_.groups, group.id,
-      &ledger_, *janitor_, abandoned_,
+Result<std::shared_ptr<GroupNode>> Server::create_node(GroupId id) {
+  auto number = numbers_->of_group(id);
+  if (!number)
+    return pass_on(number);
+  return GroupNode::create(
+      *pool_,
+      {.name = fmt::format("{}/{}", options_.prefix, id.value),
+       .number = std::move(*number),
+       .permissions = options_.groups},
+      id, &ledger_, *janitor_, abandoned_,
       [container = container_](const Fd &file) { return container->find(file); }, observer_);
+}
+
+void Server::make_node(const topology::Group &group) {
+  auto node = create_node(group.id);
   if (!node) {
     if (missing_.insert(group.id).second)
       spdlog::error("no node for IOMMU group {}: {}", group.id.value, node.error().describe());

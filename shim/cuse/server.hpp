@@ -28,6 +28,7 @@ struct ServerOptions {
   std::string prefix; ///< The nodes' directory below /dev: "vfio".
   NodePermissions container{.mode = 0666, .owner = 0, .group = 0};
   NodePermissions groups{.mode = 0600, .owner = 0, .group = 0};
+  NumberBlock numbers; ///< Of no other daemon.
   ContainerLimits container_limits;
   std::uint32_t mapping_limit = default_mapping_limit;
   std::optional<IovaRange> iova_window;       ///< See ContainerOptions.
@@ -68,15 +69,18 @@ private:
       : options_(std::move(options)),
         ledger_(ledger),
         observer_(observer),
+        numbers_(DeviceNumbers::create(options_.numbers)),
         janitor_(std::move(janitor)),
         pool_(std::move(pool)) {}
 
   void make_node(const topology::Group &group);
+  Result<std::shared_ptr<GroupNode>> create_node(GroupId id);
   void look_after_abandoned();
 
   ServerOptions options_;
   Ledger &ledger_;
   observe::Observer &observer_;
+  std::shared_ptr<DeviceNumbers> numbers_;
   client::AbandonedDescriptors abandoned_{[this] { look_after_abandoned(); }};
   std::unique_ptr<Janitor> janitor_;
   std::shared_ptr<WorkerPool>

@@ -85,11 +85,13 @@ std::uint64_t Message::number() const {
 }
 
 Result<std::shared_ptr<Session>> Session::create(const std::string &name,
+                                                 DeviceNumbers::Lease number,
                                                  std::shared_ptr<Handler> handler) {
   Fd cuse{::open("/dev/cuse", O_RDWR | O_CLOEXEC | O_NONBLOCK)};
   if (!cuse)
     return fail_errno("/dev/cuse");
-  std::shared_ptr<Session> session(new Session(name, std::move(handler), std::move(cuse)));
+  std::shared_ptr<Session> session(
+      new Session(name, std::move(number), std::move(handler), std::move(cuse)));
   VFIO_SHIM_TRY(session->connect());
   VFIO_SHIM_TRY(session->announce());
   return session;
@@ -102,6 +104,8 @@ Result<void> Session::connect() {
   const std::string device = "DEVNAME=" + name_;
   std::array<const char *, 1> device_information{device.c_str()};
   cuse_info info{};
+  info.dev_major = ::gnu_dev_major(number_.number());
+  info.dev_minor = ::gnu_dev_minor(number_.number());
   info.dev_info_argc = device_information.size();
   info.dev_info_argv = device_information.data();
   // VFIO's ioctl numbers do not say how large their arguments are.

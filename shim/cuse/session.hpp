@@ -2,6 +2,8 @@
 /// One CUSE character device as the kernel's FUSE protocol sees it.
 #pragma once
 
+#include "cuse/device_numbers.hpp"
+
 #include "vfio_shim/fd.hpp"
 #include "vfio_shim/result.hpp"
 #include "vfio_shim/units.hpp"
@@ -58,11 +60,12 @@ class Session {
 public:
   /// Connects to /dev/cuse as device @p name ("vfio/vfio" becomes /dev/vfio/vfio), which is there
   /// afterwards, unless the kernel could not make it.
+  /// @param number The device's number; free again when the session has gone.
   /// @param handler Kept alive by the session: a worker may still be in it when the device goes.
   /// @return The errno of opening /dev/cuse, EMFILE among them. ENOMEM. ETIMEDOUT: the kernel does
   ///         not ask for the device.
-  static Result<std::shared_ptr<Session>> create(const std::string &name,
-                                                 std::shared_ptr<Handler> handler);
+  static Result<std::shared_ptr<Session>>
+  create(const std::string &name, DeviceNumbers::Lease number, std::shared_ptr<Handler> handler);
 
   Session(const Session &) = delete;
   Session &operator=(const Session &) = delete;
@@ -85,8 +88,11 @@ public:
   void answer(std::uint64_t number, int error) const;
 
 private:
-  Session(std::string name, std::shared_ptr<Handler> handler, Fd cuse)
-      : name_(std::move(name)), handler_(std::move(handler)), cuse_(std::move(cuse)) {}
+  Session(std::string name, DeviceNumbers::Lease number, std::shared_ptr<Handler> handler, Fd cuse)
+      : name_(std::move(name)),
+        number_(std::move(number)),
+        handler_(std::move(handler)),
+        cuse_(std::move(cuse)) {}
 
   Result<void> connect();
   Result<void> announce();
@@ -95,6 +101,7 @@ private:
   bool refuse_interrupt(const Message &message) const;
 
   std::string name_;
+  DeviceNumbers::Lease number_; ///< Given back last: when the connection is closed.
   std::shared_ptr<Handler> handler_;
   Fd cuse_;
   struct Destroy {
