@@ -55,7 +55,7 @@ protected:
 
   /// The directory of the kernel's group nodes.
   static std::filesystem::path group_nodes(const topology::Roots &roots) {
-    return roots.dev / "vfio";
+    return topology::kernel_nodes(roots);
   }
 
 private:

@@ -15,7 +15,7 @@ namespace vfio_shim {
 namespace {
 
 std::filesystem::path container_node(const topology::Roots &roots) {
-  return roots.dev / "vfio/vfio";
+  return topology::kernel_nodes(roots) / "vfio";
 }
 
 /// Whether the node is the kernel's, and not one of ours: it has a number of its own.

@@ -53,6 +53,16 @@ Result<bool> has_vfio_cdev(const fs::path &device) {
 
 } // namespace
 
+fs::path nodes_put_aside(const Roots &roots) {
+  return roots.dev / "vfio-kernel";
+}
+
+fs::path kernel_nodes(const Roots &roots) {
+  std::error_code error;
+  return fs::exists(nodes_put_aside(roots) / "vfio", error) ? nodes_put_aside(roots)
+                                                            : roots.dev / "vfio";
+}
+
 Result<std::vector<Group>> groups(const Roots &roots) {
   std::map<GroupId, Group> found;
   VFIO_SHIM_TRY(

@@ -17,6 +17,12 @@ struct Roots {
   std::filesystem::path dev = "/dev";
 };
 
+/// Where the kernel's own legacy nodes are while a daemon's nodes have taken their place.
+std::filesystem::path nodes_put_aside(const Roots &roots = {});
+
+/// The directory of the kernel's own legacy nodes: nodes_put_aside(), or else /dev/vfio.
+std::filesystem::path kernel_nodes(const Roots &roots = {});
+
 /// A device that is bound to a vfio driver.
 struct Device {
   std::string name;           ///< As legacy clients name it: "0000:00:03.0".

@@ -23,6 +23,7 @@ struct CommandLine {
 };
 
 void add_serve(CommandLine &line);
+void add_release(CommandLine &line);
 void add_run(CommandLine &line);
 void add_status(CommandLine &line);
 void add_doctor(CommandLine &line);

@@ -3,6 +3,7 @@
 #include "cli/hotplug.hpp"
 #include "cli/number_book.hpp"
 #include "cli/prefix.hpp"
+#include "cuse/kernel_nodes.hpp"
 #include "observe/shared_ledger.hpp"
 
 #include "vfio_shim/fd.hpp"
@@ -12,6 +13,7 @@
 #include <array>
 #include <chrono>
 #include <csignal>
+#include <utility>
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -61,6 +63,30 @@ void raise_descriptor_limit() {
   ::setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+/// Puts the kernel's nodes back when we end, if we have put them aside.
+class TakeOver {
+public:
+  explicit TakeOver(bool wanted) : wanted_(wanted) {}
+  TakeOver(const TakeOver &) = delete;
+  TakeOver &operator=(const TakeOver &) = delete;
+  ~TakeOver() { end(); }
+
+  /// nullptr: there is none.
+  const cuse::KernelNodes *nodes() const { return wanted_ ? &nodes_ : nullptr; }
+
+  void end() {
+    if (!std::exchange(wanted_, false))
+      return;
+    if (const auto done = nodes_.put_back(); !done)
+      spdlog::error("not all of the kernel's nodes could be put back: {}. Try `vfio-shim release`",
+                    done.error().describe());
+  }
+
+private:
+  cuse::KernelNodes nodes_;
+  bool wanted_;
+};
+
 /// @param complete Whether all nodes are there.
 void serve_until_told(cuse::Server &server, bool complete, HotplugMonitor &hotplug,
                       const Fd &signals) {
@@ -100,7 +126,8 @@ void serve_until_told(cuse::Server &server, bool complete, HotplugMonitor &hotpl
 
 /// What a service manager waits for is the end of this process, and a client must not keep it from
 /// that: a call may be waiting for its client for ever.
-void end(cuse::Server &server, Observing &observing, observe::SharedLedger &ledger) {
+void end(cuse::Server &server, Observing &observing, observe::SharedLedger &ledger,
+         TakeOver &take_over) {
   constexpr std::chrono::milliseconds patience{2500};
   const auto stuck = server.end(std::chrono::steady_clock::now() + patience);
   if (stuck.empty())
@@ -111,6 +138,7 @@ void end(cuse::Server &server, Observing &observing, observe::SharedLedger &ledg
   // Nothing is destroyed that a stuck thread may come back to.
   observing.finish();
   ledger.remove();
+  take_over.end();
   spdlog::default_logger()->flush();
   ::_exit(0);
 }
@@ -119,6 +147,8 @@ void end(cuse::Server &server, Observing &observing, observe::SharedLedger &ledg
 
 Result<void> run_daemon(const DaemonOptions &options) {
   VFIO_SHIM_TRY(check_requirements(options));
+  if (options.take_over)
+    VFIO_SHIM_TRY(cuse::KernelNodes().check());
   const auto lock = PrefixLock::acquire(options.server.prefix);
   if (!lock)
     return fail(lock.error().code,
@@ -150,6 +180,8 @@ Result<void> run_daemon(const DaemonOptions &options) {
   auto limited = options.server;
   limited.container_limits.total = capacity.containers;
   limited.numbers = numbers->block();
+  TakeOver take_over(options.take_over);
+  limited.kernel_nodes = take_over.nodes();
   auto server = cuse::Server::create(limited, **ledger, (*observing)->observer());
   if (!server)
     return fail(server.error().code,
@@ -164,7 +196,8 @@ Result<void> run_daemon(const DaemonOptions &options) {
     options.ready();
   serve_until_told(**server, complete, *hotplug, *signals);
   spdlog::info("stopping: unmapping everything, removing /dev/{}", options.server.prefix);
-  end(**server, **observing, **ledger);
+  end(**server, **observing, **ledger, take_over);
+  server->reset(); // Before the kernel's nodes come back.
   return {};
 }
 

@@ -16,6 +16,7 @@ struct DaemonOptions {
   cuse::ServerOptions server;
   ObservingOptions observing;
   bool remember_numbers = true;  ///< Another daemon will serve this prefix one day.
+  bool take_over = false;        ///< The kernel's own nodes give way to ours.
   bool wait_for_devices = false; ///< Start even if no device is bound to a vfio driver yet.
   std::function<void()> ready;   ///< Called once, when all nodes are there.
 };

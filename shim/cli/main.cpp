@@ -27,6 +27,7 @@ int run_command_line(int argc, char **argv) {
   line.app.set_version_flag("--version", VFIO_SHIM_VERSION);
   line.app.require_subcommand(1);
   add_serve(line);
+  add_release(line);
   add_run(line);
   add_status(line);
   add_doctor(line);

@@ -16,6 +16,9 @@ namespace fs = std::filesystem;
 
 namespace {
 
+/// Where legacy programs look.
+constexpr const char *legacy_directory = "vfio";
+
 /// Not removed when a daemon ends: another one could be about to lock it.
 fs::path lock_path(std::string prefix) {
   std::ranges::replace(prefix, '/', '.');
@@ -32,8 +35,13 @@ bool kernel_has_legacy_nodes(const topology::Roots &roots) {
          fs::exists(roots.sys / "class/misc/vfio", error);
 }
 
+bool is_taken_over(const topology::Roots &roots) {
+  std::error_code error;
+  return fs::exists(topology::nodes_put_aside(roots), error) && is_served(legacy_directory);
+}
+
 std::string default_prefix(const topology::Roots &roots) {
-  return kernel_has_legacy_nodes(roots) ? "vfio-shim" : "vfio";
+  return kernel_has_legacy_nodes(roots) && !is_taken_over(roots) ? "vfio-shim" : legacy_directory;
 }
 
 bool is_served(const std::string &prefix) {

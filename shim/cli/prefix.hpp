@@ -13,7 +13,10 @@ namespace vfio_shim::cli {
 /// Whether this kernel has the legacy nodes itself.
 bool kernel_has_legacy_nodes(const topology::Roots &roots = {});
 
-/// "vfio" where the kernel has no legacy nodes, else "vfio-shim".
+/// Whether a daemon serves in the place of the kernel's own nodes.
+bool is_taken_over(const topology::Roots &roots = {});
+
+/// "vfio" where the kernel has no legacy nodes, or they are taken over; else "vfio-shim".
 std::string default_prefix(const topology::Roots &roots = {});
 
 /// Whether a daemon serves @p prefix now.

@@ -78,6 +78,8 @@ int serve(ServeOptions options) {
   options.daemon.server.backend = options.backend.kind;
   options.daemon.server.mapping_limit = options.limits.mappings;
   options.daemon.server.iova_window = options.limits.iova_window;
+  if (options.daemon.take_over)
+    options.daemon.server.prefix = "vfio";
   options.daemon.ready = [] { sd_notify(0, "READY=1"); };
   auto done = apply_permissions(options);
   if (done)
@@ -96,9 +98,15 @@ void add_serve(CommandLine &line) {
   options->daemon.server.prefix = default_prefix();
   auto *command = line.app.add_subcommand(
       "serve", "Put the legacy nodes under /dev and serve them until SIGTERM");
+  auto *prefix = command
+                     ->add_option("--prefix", options->daemon.server.prefix,
+                                  "Directory of the nodes below /dev")
+                     ->capture_default_str();
   command
-      ->add_option("--prefix", options->daemon.server.prefix, "Directory of the nodes below /dev")
-      ->capture_default_str();
+      ->add_flag("--take-over", options->daemon.take_over,
+                 "Take the place of the kernel's own nodes in /dev/vfio, for the whole host; they "
+                 "come back when this ends, and after it was killed with `vfio-shim release`")
+      ->excludes(prefix);
   command->add_option("--container-mode", options->container_mode, "Mode of the container node")
       ->check(file_mode)
       ->capture_default_str();

@@ -35,6 +35,7 @@ Result<std::unique_ptr<Server>> Server::create(ServerOptions options, Ledger &le
       .mapping_limit = server->options_.mapping_limit,
       .iova_window = server->options_.iova_window,
       .may_grow = client::room_for_lasting_descriptors};
+  VFIO_SHIM_TRY(server->make_room("vfio"));
   auto number = server->numbers_->of_container();
   if (!number)
     return pass_on(number);
@@ -61,16 +62,19 @@ bool Server::follow_topology() {
   std::set<GroupId> present;
   for (const topology::Group &group : *groups) {
     present.insert(group.id);
-    if (const auto known = groups_.find(group.id); known != groups_.end())
+    if (const auto known = groups_.find(group.id); known != groups_.end()) {
+      (void)make_room(std::to_string(group.id.value)); // It may have gone and come since.
       known->second->follow_topology();
-    else
+    } else {
       make_node(group);
+    }
   }
   std::erase_if(groups_, [this, &present](const auto &entry) {
     if (present.contains(entry.first))
       return false;
     spdlog::info("{} goes: its group has no VFIO device any more", entry.second->path().string());
     entry.second->retire();
+    forget_kernel_node(entry.first);
     // Not here: a client's call on the group may take its time, and others want to plug too.
     janitor_->repeat([node = entry.second] { return node->close_group() != Departure::left; });
     return true;
@@ -79,7 +83,23 @@ bool Server::follow_topology() {
   return missing_.empty();
 }
 
+Result<void> Server::make_room(const std::string &name) const {
+  return options_.kernel_nodes != nullptr ? options_.kernel_nodes->put_aside(name) : Result<void>{};
+}
+
+/// The kernel takes its group away a little later than the devices.
+void Server::forget_kernel_node(GroupId id) {
+  if (options_.kernel_nodes == nullptr)
+    return;
+  constexpr std::chrono::seconds patience{2};
+  const auto until = std::chrono::steady_clock::now() + patience;
+  janitor_->repeat([nodes = options_.kernel_nodes, name = std::to_string(id.value), until] {
+    return !nodes->forget_if_gone(name) && std::chrono::steady_clock::now() < until;
+  });
+}
+
 Result<std::shared_ptr<GroupNode>> Server::create_node(GroupId id) {
+  VFIO_SHIM_TRY(make_room(std::to_string(id.value)));
   auto number = numbers_->of_group(id);
   if (!number)
     return pass_on(number);

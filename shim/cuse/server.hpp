@@ -5,6 +5,7 @@
 #include "cuse/container_node.hpp"
 #include "cuse/group_node.hpp"
 #include "cuse/janitor.hpp"
+#include "cuse/kernel_nodes.hpp"
 #include "cuse/worker_pool.hpp"
 #include "observe/observer.hpp"
 
@@ -33,6 +34,8 @@ struct ServerOptions {
   std::uint32_t mapping_limit = default_mapping_limit;
   std::optional<IovaRange> iova_window;       ///< See ContainerOptions.
   BackendKind backend = BackendKind::iommufd; ///< Where the containers' mappings go.
+  /// Those whose place ours take; nullptr: none. Outlives the server.
+  const KernelNodes *kernel_nodes = nullptr;
 };
 
 /// The container node, and a group node for every IOMMU group with a VFIO cdev. Not thread-safe.
@@ -75,6 +78,8 @@ private:
 
   void make_node(const topology::Group &group);
   Result<std::shared_ptr<GroupNode>> create_node(GroupId id);
+  Result<void> make_room(const std::string &name) const;
+  void forget_kernel_node(GroupId id);
   void look_after_abandoned();
 
   ServerOptions options_;

@@ -182,12 +182,15 @@ Finding check_nodes(const Machine &machine, const std::string &prefix) {
   const std::string served = prefix.empty() ? default_prefix(machine.roots.kernel) : prefix;
   if (!kernel_has_legacy_nodes(machine.roots.kernel))
     return ok(subject, fmt::format("the kernel has none; `serve` makes them in /dev/{}", served));
+  if (is_taken_over(machine.roots.kernel))
+    return ok(subject, "a daemon has taken the place of the kernel's own in /dev/vfio");
   if (served == "vfio")
     return missing(
         subject, "the kernel has its own in /dev/vfio",
         fmt::format("vfio-shim serve --prefix {}", default_prefix(machine.roots.kernel)));
   return note(subject, fmt::format("the kernel has its own in /dev/vfio; `serve` uses /dev/{}, and "
-                                   "`run` shows that to its command as /dev/vfio",
+                                   "`run` shows that to its command as /dev/vfio; `serve "
+                                   "--take-over` takes their place",
                                    served));
 }
 
