@@ -95,7 +95,9 @@ protected:
                         .proc = root() / "proc",
                         .boot = root() / "boot",
                         .run = root() / "run",
-                        .sbin = root() / "sbin"});
+                        .sbin = root() / "sbin",
+                        .etc = root() / "etc",
+                        .state = root() / "state"});
   }
 
   test::FakeSysfs sysfs;
@@ -482,6 +484,43 @@ TEST(DoctorHereTest, GetsThroughAllChecks) {
   EXPECT_GT(findings.size(), 10U);
   for (const Finding &finding : findings)
     EXPECT_NE(finding.found, "") << finding.subject;
+}
+
+TEST_F(DoctorTest, TellsWhichNumbersTheNodesHave) {
+  write("proc/devices", "Character devices:\n 10 misc\n120 vfio/vfio\n");
+  fs::create_directories(root() / "sys/class/cuse/vfio!vfio");
+  write("state/device-numbers", "major 120\nblock 1 vfio\nblock 2 other\n");
+  const auto finding = check_numbers(machine());
+  expect_ok(finding);
+  EXPECT_NE(finding.found.find("major 120; blocks of minors: 2 remembered, 61 left"),
+            std::string::npos)
+      << finding.found;
+}
+
+TEST_F(DoctorTest, TellsThatADriverHasTheNodesMajor) {
+  write("proc/devices", "Character devices:\n 10 misc\n120 own\n");
+  write("state/device-numbers", "major 120\nblock 1 vfio\n");
+  expect_trouble(check_numbers(machine()), Outcome::note, "major 120 is a driver's now",
+                 "rules name 121");
+}
+
+TEST_F(DoctorTest, TellsThatNoMajorIsLeft) {
+  std::string all = "Character devices:\n";
+  for (int major = 1; major < 512; ++major)
+    all += fmt::format("{} own\n", major);
+  write("proc/devices", all);
+  expect_trouble(check_numbers(machine()), Outcome::note, "no major is left", "");
+}
+
+TEST_F(DoctorTest, FindsRulesThatMeanTheKernelsNodes) {
+  write("etc/udev/rules.d/10-kvm.rules", "# SUBSYSTEM==\"vfio\"\nKERNEL==\"kvm\"\n");
+  write("etc/systemd/system/vm.service", "[Service]\nDeviceAllow=/dev/vfio/vfio rw\n");
+  expect_ok(check_rules(machine()));
+  write("etc/systemd/system/vm.service.d/devices.conf", "[Service]\nDeviceAllow=char-vfio rw\n");
+  expect_trouble(check_rules(machine()), Outcome::note, "devices.conf names", "device-numbers");
+  remove("etc/systemd/system/vm.service.d");
+  write("etc/udev/rules.d/20-vfio.rules", "SUBSYSTEM==\"vfio\", GROUP=\"kvm\"\n");
+  expect_trouble(check_rules(machine()), Outcome::note, "20-vfio.rules names", "device-numbers");
 }
 
 } // namespace

@@ -25,6 +25,10 @@ Finding check_kinds(const Machine &machine);
 Finding check_viability(const Machine &machine);
 /// @param prefix The one that is to be served; "": the default.
 Finding check_nodes(const Machine &machine, const std::string &prefix);
+/// Whether the nodes keep the device numbers that they have had.
+Finding check_numbers(const Machine &machine);
+/// Whether a rule of this host means the kernel's nodes by their numbers or their subsystem.
+Finding check_rules(const Machine &machine);
 Finding check_client_memory(const Machine &machine);
 /// Whether the shim can know its files again in a client.
 Finding check_client_descriptors(const Machine &machine);

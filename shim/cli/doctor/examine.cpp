@@ -14,6 +14,8 @@ std::vector<Finding> examine(const Machine &machine, const std::string &prefix) 
           check_kinds(machine),
           check_viability(machine),
           check_nodes(machine, prefix),
+          check_numbers(machine),
+          check_rules(machine),
           check_client_memory(machine),
           check_client_descriptors(machine),
           check_borrowing(machine),

@@ -20,6 +20,8 @@ struct MachineRoots {
   std::filesystem::path boot = "/boot";
   std::filesystem::path run = "/run";
   std::filesystem::path sbin = "/usr/sbin";
+  std::filesystem::path etc = "/etc";
+  std::filesystem::path state = "/var/lib/vfio-shim";
 };
 
 /// The machine to examine. The checks look at nothing else.
