@@ -142,7 +142,13 @@ Result<std::vector<Turn>> take_turns(const CompareOptions &options) {
   }
   std::optional<ScratchFolder> scratch;
   fs::path folder = options.keep;
-  if (folder.empty()) {
+  if (!folder.empty()) {
+    std::error_code error;
+    fs::create_directories(folder, error);
+    if (error)
+      return fail(error.value(), fmt::format("cannot make the folder {}: {}", folder.string(),
+                                             errno_name(error.value())));
+  } else {
     auto made = ScratchFolder::make();
     if (!made)
       return fail(made.error().code, made.error().describe());
