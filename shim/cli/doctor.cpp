@@ -1,8 +1,8 @@
 #include "cli/command_line.hpp"
 #include "cli/doctor/checks.hpp"
 #include "cli/doctor/report.hpp"
+#include "cli/terminal.hpp"
 
-#include <cstdlib>
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -18,10 +18,6 @@ struct DoctorOptions {
   bool json = false;
 };
 
-bool colour_wanted() {
-  return ::isatty(STDOUT_FILENO) != 0 && std::getenv("NO_COLOR") == nullptr;
-}
-
 int examine_here(const DoctorOptions &options) {
   const auto findings = doctor::examine(doctor::Machine::here(), options.prefix);
   if (options.json)
@@ -29,7 +25,7 @@ int examine_here(const DoctorOptions &options) {
                      2, ' ', false, nlohmann::ordered_json::error_handler_t::replace)
               << '\n';
   else
-    std::cout << doctor::report_text(findings, colour_wanted());
+    std::cout << doctor::report_text(findings, takes_colours(STDOUT_FILENO));
   return doctor::ready(findings) ? exit_ok : exit_failure;
 }
 

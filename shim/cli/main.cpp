@@ -1,13 +1,19 @@
 #include "cli/command_line.hpp"
+#include "cli/help_format.hpp"
 #include "cli/log_format.hpp"
+#include "cli/terminal.hpp"
+
+#include "vfio_shim/printable.hpp"
 
 #include <algorithm>
 #include <exception>
 #include <iostream>
+#include <memory>
 #include <string_view>
 
 #include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
+#include <unistd.h>
 
 namespace {
 
@@ -15,9 +21,21 @@ using namespace vfio_shim::cli;
 
 /// Everything but a subcommand's own output goes to stderr.
 void log_to_stderr() {
-  auto logger = spdlog::stderr_color_mt("vfio-shim");
+  auto logger = spdlog::stderr_color_mt("vfio-shim", takes_colours(STDERR_FILENO)
+                                                         ? spdlog::color_mode::automatic
+                                                         : spdlog::color_mode::never);
   logger->set_formatter(vfio_shim::cli::printable_lines("vfio-shim: %^%l%$: %v"));
   spdlog::set_default_logger(std::move(logger));
+}
+
+/// Throws if the first word is no command. CLI11 would say that some command is required.
+void check_command(const CLI::App &app, int words, char **argv) {
+  const std::string word = words > 1 ? argv[1] : "";
+  if (word.empty())
+    throw CLI::RequiredError("A command");
+  const auto is_meant = [&word](const CLI::App *command) { return command->check_name(word); };
+  if (word.front() != '-' && app.get_subcommands(is_meant).empty())
+    throw CLI::ValidationError("There is no command " + vfio_shim::printable(word));
 }
 
 int run_command_line(int argc, char **argv) {
@@ -25,7 +43,8 @@ int run_command_line(int argc, char **argv) {
   line.app.name("vfio-shim");
   line.app.description("The legacy VFIO API for unmodified programs, carried out on iommufd.");
   line.app.set_version_flag("--version", VFIO_SHIM_VERSION);
-  line.app.require_subcommand(1);
+  line.app.require_subcommand(0, 1);
+  line.app.formatter(std::make_shared<HelpFormatter>());
   add_serve(line);
   add_release(line);
   add_run(line);
@@ -40,8 +59,10 @@ int run_command_line(int argc, char **argv) {
   auto *const dashes = std::find(argv, argv + argc, std::string_view("--"));
   if (dashes != argv + argc)
     line.after_dashes.assign(dashes + 1, argv + argc);
+  const auto words = static_cast<int>(dashes - argv);
   try {
-    line.app.parse(static_cast<int>(dashes - argv), argv);
+    check_command(line.app, words, argv);
+    line.app.parse(words, argv);
   } catch (const CLI::ParseError &error) {
     return line.app.exit(error) == 0 ? exit_ok : exit_usage;
   }

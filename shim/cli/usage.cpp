@@ -48,7 +48,7 @@ int usage(const UsageOptions &options) {
 void add_usage(CommandLine &line) {
   auto options = std::make_shared<UsageOptions>();
   auto *command = line.app.add_subcommand(
-      "usage", "Show which programs have used what of the legacy API, and what keeps each from\n"
+      "usage", "Show which programs have used what of the legacy API, and what keeps each from "
                "running natively on iommufd");
   command->add_option("--state", options->state, "Directory in which the daemons note it")
       ->capture_default_str();
