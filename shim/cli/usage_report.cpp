@@ -9,6 +9,7 @@
 
 #include <fmt/chrono.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 namespace vfio_shim::cli {
 
@@ -20,7 +21,7 @@ using observe::FeatureUse;
 using observe::ProgramUse;
 using observe::UsageBook;
 using Time = std::chrono::system_clock::time_point;
-using Program = UsageBook::Programs::value_type;
+using Program = ProgramsOnHosts::value_type;
 
 /// A feature for people, and what it takes on iommufd; "": nothing special.
 struct Meaning {
@@ -89,13 +90,13 @@ std::string day(std::int64_t seconds) {
   return fmt::format("{:%Y-%m-%d}", fmt::localtime(seconds));
 }
 
-std::vector<const Program *> latest_first(const UsageBook &book) {
-  std::vector<const Program *> programs;
-  for (const Program &program : book.programs())
-    programs.push_back(&program);
-  std::ranges::stable_sort(programs, std::greater<>(),
-                           [](const Program *program) { return program->second.last(); });
-  return programs;
+std::vector<const Program *> latest_first(const ProgramsOnHosts &programs) {
+  std::vector<const Program *> sorted;
+  for (const Program &program : programs)
+    sorted.push_back(&program);
+  std::ranges::stable_sort(sorted, std::greater<>(),
+                           [](const Program *program) { return program->second.use.last(); });
+  return sorted;
 }
 
 std::string features_text(const ProgramUse &use, Time now) {
@@ -124,11 +125,22 @@ std::vector<std::string> obstacles(std::string_view program, const ProgramUse &u
   return lines;
 }
 
-std::string usage_text(const UsageBook &book, Time now) {
+ProgramsOnHosts programs_here(const UsageBook &book) {
+  ProgramsOnHosts programs;
+  for (const auto &[name, use] : book.programs())
+    programs.emplace(name, ProgramOnHosts{.use = use, .hosts = {}});
+  return programs;
+}
+
+std::string usage_text(const ProgramsOnHosts &programs, Time now) {
   std::string text;
-  for (const Program *program : latest_first(book)) {
-    const auto &[name, use] = *program;
+  for (const Program *program : latest_first(programs)) {
+    const auto &[name, entry] = *program;
+    const ProgramUse &use = entry.use;
     text += fmt::format("{}{}\n", text.empty() ? "" : "\n", printable(name));
+    if (!entry.hosts.empty())
+      text += fmt::format("  on {}: {}\n", counted(entry.hosts.size(), "host"),
+                          fmt::join(entry.hosts, ", "));
     text += features_text(use, now);
     text += "  To run natively on iommufd:\n";
     const auto lines = obstacles(name, use);
@@ -140,10 +152,11 @@ std::string usage_text(const UsageBook &book, Time now) {
   return text;
 }
 
-json usage_json(const UsageBook &book) {
-  json programs = json::array();
-  for (const Program *program : latest_first(book)) {
-    const auto &[name, use] = *program;
+json usage_json(const ProgramsOnHosts &programs, const std::string &host) {
+  json all = json::array();
+  for (const Program *program : latest_first(programs)) {
+    const auto &[name, entry] = *program;
+    const ProgramUse &use = entry.use;
     json used = json::object();
     for (std::size_t index = 0; index < observe::features; ++index)
       if (const FeatureUse &feature = use.uses[index]; feature.calls != 0)
@@ -152,13 +165,19 @@ json usage_json(const UsageBook &book) {
             {"failed", feature.failed},
             {"first", iso_time(feature.first)},
             {"last", iso_time(feature.last)}};
-    programs.push_back({{"program", name},
-                        {"first", iso_time(use.first())},
-                        {"last", iso_time(use.last())},
-                        {"features", std::move(used)},
-                        {"obstacles", obstacles(name, use)}});
+    all.push_back({{"program", name},
+                   {"first", iso_time(use.first())},
+                   {"last", iso_time(use.last())},
+                   {"features", std::move(used)},
+                   {"obstacles", obstacles(name, use)}});
+    if (!entry.hosts.empty())
+      all.back()["hosts"] = entry.hosts;
   }
-  return {{"programs", std::move(programs)}};
+  json root = json::object();
+  if (!host.empty())
+    root["host"] = host;
+  root["programs"] = std::move(all);
+  return root;
 }
 
 } // namespace vfio_shim::cli

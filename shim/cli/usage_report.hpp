@@ -2,6 +2,7 @@
 /// What `vfio-shim usage` says, for people and for programs.
 #pragma once
 
+#include "cli/fleet_usage.hpp"
 #include "observe/usage_book.hpp"
 
 #include <chrono>
@@ -19,23 +20,30 @@ namespace vfio_shim::cli {
 /// iommufd.
 std::vector<std::string> obstacles(std::string_view program, const observe::ProgramUse &use);
 
+/// The programs of this host.
+ProgramsOnHosts programs_here(const observe::UsageBook &book);
+
 /// A paragraph for each program, the one used last first.
-std::string usage_text(const observe::UsageBook &book, std::chrono::system_clock::time_point now);
+std::string usage_text(const ProgramsOnHosts &programs, std::chrono::system_clock::time_point now);
 
 /// The output of `usage --json`.
 ///
 /// The keys are stable: more may come, none will change its meaning. Times are ISO 8601 in UTC.
 ///
 /// @code{.json}
-/// {"programs": [{
+/// {"host": "node7",                               // not if several hosts' are merged
+///  "programs": [{
 ///   "program": "/usr/bin/qemu-system-x86_64",   // or "(others)": those there was no room for
 ///   "first": "2026-11-20T21:18:01Z", "last": "2026-11-21T01:02:03Z",
 ///   "features": {                               // those that it used
 ///     "map_private": {"calls": 12, "failed": 0, "first": "...", "last": "..."}
 ///   },
-///   "obstacles": ["..."]                        // what keeps it from running natively
+///   "obstacles": ["..."],                       // what keeps it from running natively
+///   "hosts": ["node7", "node8"]                 // only if several hosts' are merged
 /// }]}
 /// @endcode
-nlohmann::ordered_json usage_json(const observe::UsageBook &book);
+///
+/// @param host Where the programs run; "": their own hosts are listed.
+nlohmann::ordered_json usage_json(const ProgramsOnHosts &programs, const std::string &host);
 
 } // namespace vfio_shim::cli

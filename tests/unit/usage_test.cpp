@@ -213,7 +213,8 @@ TEST(UsageReportTest, NamesWhatIsInTheWay) {
   UsageBook book;
   book.add("/usr/bin/qemu-system-x86_64", used(Feature::map_private, 1000));
   book.add("/opt/driver", used(Feature::map_device, 2000));
-  const auto text = cli::usage_text(book, std::chrono::system_clock::from_time_t(2060));
+  const auto text =
+      cli::usage_text(cli::programs_here(book), std::chrono::system_clock::from_time_t(2060));
   EXPECT_LT(text.find("/opt/driver"), text.find("qemu")); // The one used last comes first.
   EXPECT_NE(text.find("QEMU 9.0"), std::string::npos) << text;
   EXPECT_NE(text.find("Nothing else"), std::string::npos) << text;
@@ -228,12 +229,65 @@ TEST(UsageReportTest, NamesEveryFeatureOnce) {
   for (FeatureUse &use : everything.uses)
     use = {.calls = 7777, .failed = 0, .first = 1, .last = 1};
   book.add("/opt/driver", everything);
-  const auto text = cli::usage_text(book, std::chrono::system_clock::now());
+  const auto text = cli::usage_text(cli::programs_here(book), std::chrono::system_clock::now());
   std::size_t lines = 0;
   for (auto at = text.find("7777"); at != std::string::npos; at = text.find("7777", at + 1))
     ++lines;
   EXPECT_EQ(lines, features) << text;
-  EXPECT_EQ(cli::usage_json(book)["programs"][0]["features"].size(), features);
+  EXPECT_EQ(cli::usage_json(cli::programs_here(book), "")["programs"][0]["features"].size(),
+            features);
+}
+
+/// What a host says of itself.
+std::string said_by(const std::string &host, const std::string &program, std::int64_t time) {
+  UsageBook book;
+  book.add(program, used(Feature::device, time));
+  return cli::usage_json(cli::programs_here(book), host).dump();
+}
+
+TEST(FleetUsageTest, AddsUpWhatHostsSay) {
+  cli::ProgramsOnHosts programs;
+  ASSERT_TRUE(cli::add_usage_json(programs, said_by("one", "/bin/a", 100), "1.json"));
+  ASSERT_TRUE(cli::add_usage_json(programs, said_by("two", "/bin/a", 50), "2.json"));
+  ASSERT_TRUE(cli::add_usage_json(programs, said_by("two", "/bin/b", 70), "3.json"));
+  ASSERT_EQ(programs.size(), 2U);
+  const FeatureUse &device = programs.at("/bin/a").use[Feature::device];
+  EXPECT_EQ(device.calls, 2U);
+  EXPECT_EQ(device.first, 50);
+  EXPECT_EQ(device.last, 100);
+  EXPECT_EQ(programs.at("/bin/a").hosts, (std::set<std::string>{"one", "two"}));
+  const auto text = cli::usage_text(programs, std::chrono::system_clock::from_time_t(200));
+  EXPECT_NE(text.find("on 2 hosts: one, two"), std::string::npos) << text;
+}
+
+TEST(FleetUsageTest, AddsToWhatIsAddedUpAlready) {
+  cli::ProgramsOnHosts some;
+  ASSERT_TRUE(cli::add_usage_json(some, said_by("one", "/bin/a", 100), ""));
+  ASSERT_TRUE(cli::add_usage_json(some, said_by("two", "/bin/a", 100), ""));
+  cli::ProgramsOnHosts all;
+  ASSERT_TRUE(cli::add_usage_json(all, cli::usage_json(some, "").dump(), "some.json"));
+  ASSERT_TRUE(cli::add_usage_json(all, said_by("three", "/bin/a", 100), ""));
+  EXPECT_EQ(all.at("/bin/a").use[Feature::device].calls, 3U);
+  EXPECT_EQ(all.at("/bin/a").hosts.size(), 3U);
+}
+
+TEST(FleetUsageTest, CallsAHostByItsFileIfNeedBe) {
+  cli::ProgramsOnHosts programs;
+  ASSERT_TRUE(cli::add_usage_json(programs, said_by("", "/bin/\xc3\xa9\x1b[m", 1), "old.json"));
+  EXPECT_EQ(programs.begin()->first, "/bin/???[m");
+  EXPECT_TRUE(programs.begin()->second.hosts.contains("old.json"));
+}
+
+TEST(FleetUsageTest, TakesNothingFromWhatIsNoUsage) {
+  for (const std::string text :
+       {"", "[]", "{}", R"({"programs": 1})", R"({"programs": [{"program": "a"}]})",
+        R"({"programs": [{"program": "a", "features": {"device": {"calls": "many"}}}]})",
+        R"({"programs": [{"program": "a", "features": {"device":
+            {"calls": 1, "failed": 0, "first": "yesterday", "last": "now"}}}]})"}) {
+    cli::ProgramsOnHosts programs;
+    EXPECT_EQ(cli::add_usage_json(programs, text, "x").error().code, EBADMSG) << text;
+    EXPECT_TRUE(programs.empty());
+  }
 }
 
 } // namespace
