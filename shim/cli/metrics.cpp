@@ -2,10 +2,12 @@
 
 #include "observe/statistics.hpp"
 
+#include "vfio_shim/printable.hpp"
 #include "vfio_shim/result.hpp"
 
 #include <algorithm>
 #include <limits>
+#include <map>
 #include <set>
 #include <vector>
 
@@ -87,6 +89,22 @@ void add_calls(const std::vector<Kind> &kinds, std::vector<MetricFamily> &famili
     families.push_back(std::move(*family));
 }
 
+/// Programs by what they call themselves. Only those that were given a group: anybody may open the
+/// container, under any number of names.
+MetricFamily programs_of(const Snapshot &snapshot) {
+  std::map<std::string, std::uint64_t> containers;
+  for (const Snapshot::Container &container : snapshot.containers)
+    if (!container.groups.empty())
+      ++containers[printable(container.client.command)];
+  MetricFamily family{"vfio_shim_program_containers",
+                      "Containers with a group that are open, by program.",
+                      MetricType::Gauge,
+                      {}};
+  for (const auto &[program, count] : containers)
+    family.metric.push_back(gauge({{"program", program}}, count));
+  return family;
+}
+
 void add_ledger(const Snapshot &snapshot, std::vector<MetricFamily> &families) {
   std::set<int> clients;
   std::uint64_t groups = snapshot.groups_without_container.size();
@@ -110,6 +128,7 @@ void add_ledger(const Snapshot &snapshot, std::vector<MetricFamily> &families) {
   add("vfio_shim_devices", "Devices that are open at clients.", devices);
   add("vfio_shim_mappings", "Live DMA mappings.", mappings);
   add("vfio_shim_mapped_bytes", "Client memory that is mapped.", mapped.value);
+  families.push_back(programs_of(snapshot));
   families.push_back({"vfio_shim_ledger_refused_total",
                       "Records for which the ledger had no room.",
                       MetricType::Counter,

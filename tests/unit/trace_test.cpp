@@ -268,6 +268,10 @@ TEST_F(LiveTest, MetricsAreInPrometheusFormat) {
   EXPECT_SAYS(text,
               "vfio_shim_call_duration_seconds_bucket{call=\"VFIO_IOMMU_MAP_DMA\",le=\"+Inf\"} 2");
   EXPECT_SAYS(text, "vfio_shim_mapped_bytes 4096");
+  // Only who was given a group is named.
+  EXPECT_EQ(text.find("vfio_shim_program_containers{"), std::string::npos) << text;
+  ledger->group_moved(ledger->group_opened(GroupId{1}, Pid{::getpid()}), container);
+  EXPECT_SAYS(metrics_text(*reader), "vfio_shim_program_containers{program=\"unit_tests");
 }
 
 } // namespace
