@@ -50,6 +50,31 @@ TEST_P(TracedClient, MapsAndGoesOn) {
   EXPECT_TRUE(child.wait());
 }
 
+TEST_P(TracedClient, ADebuggerThatComesLaterDoesNotMatter) {
+  // Through the kernel's own containers, the client's thread is needed for every map.
+  const Answer while_traced =
+      provider().name == "shim" ? succeeds : expected(Behaviour::TracedClientMaps, succeeds);
+  const Signpost mapped, traced, tried, released;
+  Child child{[&] {
+    const Memory memory{page};
+    EXPECT_EQ(container().map(some_iova, memory), succeeds);
+    mapped.announce();
+    ASSERT_TRUE(traced.await());
+    const Memory another{page};
+    EXPECT_EQ(container().map(some_iova + page, another), while_traced);
+    EXPECT_EQ(container().unmap_all(), unmaps(while_traced.ok() ? page * 2 : page));
+    tried.announce();
+    ASSERT_TRUE(released.await());
+  }};
+  ASSERT_TRUE(mapped.await());
+  ASSERT_EQ(seize(child.pid()), succeeds);
+  traced.announce();
+  EXPECT_TRUE(tried.await());
+  let_go(child.pid());
+  released.announce();
+  EXPECT_TRUE(child.wait());
+}
+
 TEST_P(TracedClient, ADebuggerMayComeAndGoAtAnyTime) {
   const Signpost working, done;
   const Answer while_traced = expected(Behaviour::TracedClientMaps, succeeds);

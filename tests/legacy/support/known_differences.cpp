@@ -103,7 +103,7 @@ constexpr std::array differences{
                "the kernel takes a dma-buf away, for good, when its device stops decoding; type1 "
                "leaves the IOMMU pointing where a BAR used to be"},
     Difference{Behaviour::TracedClientMaps, shim, fails(EBUSY),
-               "private memory is pinned by the client's own thread, which has a tracer already"},
+               "the client's own thread must make the first map, and it has a tracer already"},
     Difference{Behaviour::HotReset, shim, fails(EINVAL),
                "the kernel takes no files but its own; `vfio-shim run` steps in",
                When::unsupervised},
@@ -124,6 +124,8 @@ constexpr std::array differences{
     // --- shim on the kernel's own container.
     Difference{Behaviour::TracedClientMaps, shim_type1, fails(EBUSY),
                "all memory is pinned by the client's own thread, which has a tracer already"},
+    Difference{Behaviour::MapWithoutADescriptor, shim_type1, fails(EMFILE),
+               "the client's own thread makes the call, on a descriptor that is put there"},
     Difference{Behaviour::HotReset, shim_type1, fails(EINVAL),
                "the kernel takes no files but its own", When::unsupervised},
     Difference{Behaviour::KvmGroups, shim_type1, fails(EINVAL),
@@ -146,6 +148,8 @@ constexpr std::array differences{
     Difference{Behaviour::ReadsAndWritesOfAnyKind, shim_kernel_compat, see_tests, cuse_reads},
     Difference{Behaviour::TracedClientMaps, shim_kernel_compat, fails(EBUSY),
                "all memory is pinned by the client's own thread, which has a tracer already"},
+    Difference{Behaviour::MapWithoutADescriptor, shim_kernel_compat, fails(EMFILE),
+               "the client's own thread makes the call, on a descriptor that is put there"},
     Difference{Behaviour::HotReset, shim_kernel_compat, fails(EINVAL),
                "the kernel takes no files but its own", When::unsupervised},
     Difference{Behaviour::KvmGroups, shim_kernel_compat, fails(EINVAL),
