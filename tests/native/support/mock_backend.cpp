@@ -112,8 +112,7 @@ Result<AddressSpace> MockBackend::address_space() {
 }
 
 Result<void> MockBackend::map(Client &client, const MapRequest &request) {
-  const MemoryPart memory{.start = request.vaddr, .size = request.size, .by_file = {}};
-  return ioas_->map(client, request.iova, memory, request.access);
+  return ioas_->map_addresses(client, request.iova, request.vaddr, request.size, request.access);
 }
 
 Result<void> MockBackend::unmap(IovaRange range) {
