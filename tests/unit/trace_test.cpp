@@ -270,7 +270,8 @@ TEST_F(LiveTest, MetricsAreInPrometheusFormat) {
   EXPECT_SAYS(text, "vfio_shim_mapped_bytes 4096");
   // Only who was given a group is named.
   EXPECT_EQ(text.find("vfio_shim_program_containers{"), std::string::npos) << text;
-  ledger->group_moved(ledger->group_opened(GroupId{1}, Pid{::getpid()}), container);
+  ledger->group_moved(ledger->group_opened(ledger->next_file(), GroupId{1}, Pid{::getpid()}),
+                      container);
   EXPECT_SAYS(metrics_text(*reader), "vfio_shim_program_containers{program=\"unit_tests");
 }
 
