@@ -48,12 +48,12 @@ GroupId group_of(const std::string &device) {
 void map_and_unmap(const std::string &device) {
   const Pid self{::getpid()};
   const auto container = std::make_shared<Container>(
-      ContainerOptions{.make_backend = backend_factory(BackendKind::iommufd)}, self);
+      ContainerOptions{.make_backend = backend_factory(BackendKind::iommufd)}, FileNumber{1}, self);
   // A legacy program names its container by a descriptor. Which one that is, the embedding program
   // decides.
   const Fd file{::memfd_create("container", MFD_CLOEXEC)};
   OwnProcess client([&container](const Fd &) { return container; });
-  Group group(group_of(device), {}, nullptr, self);
+  Group group(group_of(device), {}, nullptr, FileNumber{2}, self);
 
   int number = file.get();
   answer("SET_CONTAINER", group.call(client, VFIO_GROUP_SET_CONTAINER, argument(number)));
