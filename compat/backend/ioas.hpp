@@ -43,9 +43,9 @@ public:
   Result<void> map_addresses(Client &client, Iova iova, ClientAddr start, Bytes size,
                              Access access);
 
-  /// Maps what @p source has at the IOVAs from @p start on. The pages are looked up and pinned
-  /// where
-  /// @p source was mapped from, whoever calls. @return EFAULT: there is no such memory.
+  /// Maps what @p source has at the IOVAs from @p start on. The pages are looked up and pinned in
+  /// the address space that @p source was mapped from, whoever calls. @return EFAULT: there is no
+  /// such memory.
   Result<void> copy(const Ioas &source, Iova start, Iova iova, Bytes size, Access access);
 
   /// Unmaps whatever lies in the range; no mapping may be cut by it.

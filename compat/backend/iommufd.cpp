@@ -150,6 +150,8 @@ Result<void> IommufdBackend::map(Client &client, const MapRequest &request) {
   auto parts = client.memory_parts(request.vaddr, request.size, request.access);
   if (!parts)
     return pass_on(parts);
+  if (std::ranges::any_of(*parts, [](const MemoryPart &part) { return !part.by_file.file; }))
+    VFIO_SHIM_TRY(staging_->admit(client));
   for (const MemoryPart &part : *parts) {
     const Bytes before = part.start - request.vaddr;
     auto mapped = map_part(client, request.iova + before, part, request.access);
@@ -163,11 +165,11 @@ Result<void> IommufdBackend::map(Client &client, const MapRequest &request) {
   return {};
 }
 
+/// The client has been admitted to staging, if the part has no file.
 Result<void> IommufdBackend::map_part(Client &client, Iova iova, const MemoryPart &part,
                                       Access access) {
   if (part.by_file.file)
     return ioas_->map_file(iova, part, access);
-  VFIO_SHIM_TRY(staging_->admit(client));
   if (!part.pin_in_client && staging_->map(client, iova, part.start, part.size, access))
     return {};
   return ioas_->map_addresses(client, iova, part.start, part.size, access);

@@ -14,8 +14,8 @@ namespace {
 constexpr Bytes whole_address_space{0x7fff'ffff'f000};
 /// Of each kind. What overlaps with something in each of them costs a borrow.
 constexpr std::ptrdiff_t most_layers = 256;
-/// How often the same memory is mapped through one layer: the kernel goes through all of these each
-/// time.
+/// The most mappings of the same memory through one layer: the kernel goes through all of these
+/// each time.
 constexpr unsigned int most_times = 256;
 /// The largest memory whose pages are compared.
 constexpr Bytes most_compared{64 * 1024};
@@ -90,7 +90,7 @@ Result<void> Staging::admit(Client &client) {
   return {};
 }
 
-/// What was copied stays mapped.
+/// Makes layers anew when they are next needed. What was copied stays mapped.
 void Staging::drop_layers() {
   layers_.clear();
   for (auto &[iova, origin] : origins_)

@@ -69,7 +69,7 @@ private:
     bool overlaps(std::uint64_t start, std::uint64_t end) const;
     void put_back(std::uint64_t start);
   };
-  /// Where a mapping of ours comes from.
+  /// The source of a mapping of ours.
   struct Origin {
     Layer *layer;
     std::uint64_t start;

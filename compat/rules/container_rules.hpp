@@ -1,5 +1,5 @@
 /// @file
-/// What type1 makes of a call on a container: pure functions of the container's state and the call.
+/// type1's answers to calls on a container: pure functions of the container's state and the call.
 /// Source of the rules: drivers/vfio/container.c and drivers/vfio/vfio_iommu_type1.c.
 #pragma once
 
@@ -35,7 +35,7 @@ struct InfoAnswer {
 };
 InfoAnswer answer_to(const GetInfo &call, const AddressSpaceState &iommu);
 
-/// Whether the memory may be mapped. Not for a call with vaddr_only().
+/// Checks that the memory may be mapped. Not for a call with vaddr_only().
 /// @return EINVAL: unknown flags, too large for dirty tracking. As MappingTable::check_map().
 Result<void> check_map(const MapDma &call, const AddressSpaceState &iommu);
 

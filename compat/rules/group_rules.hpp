@@ -1,5 +1,5 @@
 /// @file
-/// What the kernel makes of a call on a group: pure functions of the group's state and the call.
+/// The kernel's answers to calls on a group: pure functions of the group's state and the call.
 /// Source of the rules: drivers/vfio/group.c.
 #pragma once
 

@@ -64,7 +64,7 @@ struct MapDma {
   friend bool operator==(const MapDma &, const MapDma &) = default;
 };
 
-/// Where a client wants to be told of dirty pages (struct vfio_bitmap).
+/// The client's bitmap for dirty pages (struct vfio_bitmap).
 struct Bitmap {
   Bytes page_size;
   Bytes size; ///< Of the bitmap itself.
@@ -92,7 +92,7 @@ struct UnmapDma {
 
 /// VFIO_IOMMU_DIRTY_PAGES.
 struct DirtyPages {
-  /// What to report on, and where (struct vfio_iommu_type1_dirty_bitmap_get).
+  /// The mapping to report on, and the bitmap for it (struct vfio_iommu_type1_dirty_bitmap_get).
   struct Range {
     Iova iova;
     Bytes size;

@@ -13,14 +13,14 @@
 
 namespace vfio_shim::rules {
 
-/// Who answers an ioctl.
+/// The kind of file that answers an ioctl, and when.
 enum class Target : std::uint8_t {
   container, ///< The container, always.
   iommu,     ///< The container, once VFIO_SET_IOMMU has given it an IOMMU.
   group,
 };
 
-/// How an ioctl's third argument is to be understood.
+/// The meaning of an ioctl's third argument.
 enum class ArgumentKind : std::uint8_t {
   value,        ///< A number.
   integer,      ///< The address of an int.
@@ -34,9 +34,9 @@ struct Operation {
   std::string_view name; ///< "VFIO_IOMMU_MAP_DMA".
   Target target;
   ArgumentKind kind;
-  /// What the argument points to, up to the last member that every caller must have.
+  /// The size of the struct up to the last member that every caller must have.
   std::size_t least;
-  /// How long the argument says that it is, with what follows the struct if its flags ask for that.
+  /// Returns the argument's size, with what follows the struct if its flags ask for that.
   /// @param argument Its first `least` bytes.
   std::size_t (*whole)(std::span<const std::byte> argument);
   LegacyCall (*decode)(std::uint64_t value, std::span<const std::byte> argument);

@@ -1,5 +1,7 @@
 #include "client/pagemap.hpp"
 
+#include "abi/pagemap.hpp"
+
 #include "vfio_shim/fd.hpp"
 
 #include <algorithm>
@@ -20,35 +22,6 @@ constexpr std::uint64_t page_size = 4096;
 Fd open_pagemap(Tid thread) {
   return Fd{::open(fmt::format("/proc/{}/pagemap", thread.value).c_str(), O_RDONLY | O_CLOEXEC)};
 }
-
-// include/uapi/linux/fs.h, Linux 6.7: Debian 12's headers do not have it.
-
-constexpr std::uint64_t page_is_present = std::uint64_t{1} << 3;
-constexpr std::uint64_t page_is_huge = std::uint64_t{1} << 6;
-
-struct PageRegion {
-  std::uint64_t start = 0;
-  std::uint64_t end = 0;
-  std::uint64_t categories = 0;
-};
-
-struct ScanArgument {
-  std::uint64_t size = sizeof(ScanArgument);
-  std::uint64_t flags = 0;
-  std::uint64_t start = 0;
-  std::uint64_t end = 0;
-  std::uint64_t walk_end = 0; ///< Out: where it has stopped.
-  std::uint64_t vec = 0;
-  std::uint64_t vec_len = 0;
-  std::uint64_t max_pages = 0;
-  std::uint64_t category_inverted = 0;
-  std::uint64_t category_mask = 0;
-  std::uint64_t category_anyof_mask = 0;
-  std::uint64_t return_mask = 0;
-};
-static_assert(sizeof(ScanArgument) == 96);
-
-constexpr unsigned long pagemap_scan = _IOWR('f', 16, ScanArgument);
 
 } // namespace
 
@@ -71,22 +44,23 @@ std::vector<std::uint64_t> physical_pages(Tid thread, ClientAddr start, Bytes si
 }
 
 bool is_quickly_pinned(Tid thread, ClientAddr start, Bytes size, std::uint64_t many) {
-  constexpr std::uint64_t either = page_is_present | page_is_huge;
-  std::array<PageRegion, 64> unlike{}; // What is not both.
-  ScanArgument scan{.start = start.value,
-                    .end = start.value + size.value,
-                    .vec = reinterpret_cast<std::uintptr_t>(unlike.data()),
-                    .vec_len = unlike.size(),
-                    .max_pages = many,
-                    .category_inverted = either,
-                    .category_anyof_mask = either,
-                    .return_mask = either};
+  constexpr std::uint64_t either = abi::page_is_present | abi::page_is_huge;
+  std::array<abi::PageRegion, 64> unlike{}; // What is not both.
+  abi::PagemapScan scan{.start = start.value,
+                        .end = start.value + size.value,
+                        .vec = reinterpret_cast<std::uintptr_t>(unlike.data()),
+                        .vec_len = unlike.size(),
+                        .max_pages = many,
+                        .category_inverted = either,
+                        .category_anyof_mask = either,
+                        .return_mask = either};
   const Fd pagemap = open_pagemap(thread);
-  const int found = pagemap ? ::ioctl(pagemap.get(), pagemap_scan, &scan) : -1;
+  const int found = pagemap ? ::ioctl(pagemap.get(), abi::pagemap_scan, &scan) : -1;
   return found >= 0 && scan.walk_end == scan.end &&
-         std::ranges::all_of(
-             std::span(unlike).first(static_cast<std::size_t>(found)),
-             [](const PageRegion &region) { return (region.categories & page_is_present) != 0; });
+         std::ranges::all_of(std::span(unlike).first(static_cast<std::size_t>(found)),
+                             [](const abi::PageRegion &region) {
+                               return (region.categories & abi::page_is_present) != 0;
+                             });
 }
 
 } // namespace vfio_shim::client

@@ -48,19 +48,6 @@ bool is_to_be_made_again(long result) {
   return result <= -erestartsys && result >= -erestartnohand;
 }
 
-} // namespace
-
-/// TRACEEXIT tells of a client that is killed meanwhile, at once. Its end would be reported only
-/// after things that may wait for us (see lost()).
-const std::uint64_t TracedThread::options =
-    PTRACE_O_TRACEEXIT | PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACECLONE;
-
-long TracedThread::trace(int request, Tid thread, std::uint64_t address, const void *data) {
-  return ::ptrace(static_cast<__ptrace_request>(request), thread.value, address, data);
-}
-
-namespace {
-
 /// The register at @p offset in user_regs_struct. The kernel needs no memory for this.
 /// @return False, with errno, if it cannot be read.
 bool peek_register(Tid thread, std::size_t offset, std::uint64_t &value) {
@@ -85,6 +72,15 @@ bool get_registers(Tid thread, user_regs_struct &registers) {
 }
 
 } // namespace
+
+/// TRACEEXIT tells of a client that is killed meanwhile, at once. Its end would be reported only
+/// after things that may wait for us (see lost()).
+const std::uint64_t TracedThread::options =
+    PTRACE_O_TRACEEXIT | PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACECLONE;
+
+long TracedThread::trace(int request, Tid thread, std::uint64_t address, const void *data) {
+  return ::ptrace(static_cast<__ptrace_request>(request), thread.value, address, data);
+}
 
 Result<void> TracedThread::read_registers() {
   if (!get_registers(thread_, registers_))

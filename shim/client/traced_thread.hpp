@@ -102,7 +102,7 @@ private:
   std::optional<Tid> made_thread_;
 };
 
-/// The length of the syscall instruction.
+/// The syscall instruction of x86-64.
 inline constexpr std::array<std::byte, 2> syscall_instruction = {std::byte{0x0f}, std::byte{0x05}};
 
 /// In orig_rax: the thread is in no system call.

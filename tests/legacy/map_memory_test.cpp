@@ -21,15 +21,6 @@ constexpr Iova hole = some_iova + 32_MiB;
 
 class MapMemorySuite : public AttachedSuite {
 protected:
-  /// Has the device copy the start of what is mapped at `from` into a page of its own, and gives
-  /// that page.
-  Memory seen_by_device(Iova from, Bytes size = Edu::largest_transfer) {
-    Memory seen{page};
-    EXPECT_EQ(container().map(elsewhere, seen), succeeds);
-    copy_by_dma(edu(), from, elsewhere, size);
-    EXPECT_EQ(container().unmap(elsewhere, page), unmaps(page));
-    return seen;
-  }
   void expect_nothing_mapped() { EXPECT_EQ(container().unmap_all(), unmaps({0})); }
 };
 

@@ -19,17 +19,12 @@ namespace {
 using namespace legacy;
 
 constexpr std::uint32_t seed = 9;
-constexpr Iova elsewhere = some_iova + 64_MiB;
 
 class RemappedMemorySuite : public AttachedSuite {
 protected:
-  /// What the device sees at `iova`.
+  /// Whether the device sees at `iova` what `what` fills a page with.
   bool device_sees(Iova iova, std::uint32_t what) {
-    Memory seen{page};
-    EXPECT_EQ(container().map(elsewhere, seen), succeeds);
-    copy_by_dma(edu(), iova, elsewhere);
-    EXPECT_EQ(container().unmap(elsewhere, page), unmaps(page));
-    return seen.holds({0}, Edu::largest_transfer, what);
+    return seen_by_device(iova).holds({0}, Edu::largest_transfer, what);
   }
   /// Puts another page in the place of one, and fills it.
   static void replace(const Memory &memory, Bytes offset, std::uint32_t what) {

@@ -78,6 +78,15 @@ Edu &AttachedSuite::edu() {
   return *edu_;
 }
 
+Memory AttachedSuite::seen_by_device(Iova from, Bytes size) {
+  constexpr Iova by_way_of = some_iova + 16_MiB;
+  Memory seen{page};
+  EXPECT_EQ(container().map(by_way_of, seen), succeeds);
+  copy_by_dma(edu(), from, by_way_of, size);
+  EXPECT_EQ(container().unmap(by_way_of, page), unmaps(page));
+  return seen;
+}
+
 void copy_by_dma(const Edu &device, Iova from, Iova to, Bytes size) {
   device.fetch(from, size);
   device.store(to, size);

@@ -55,6 +55,9 @@ protected:
   Container &container() { return client().container; }
   /// The device's driver; made when first asked for.
   Edu &edu();
+  /// Has the device copy the start of what is mapped at `from` into a page of its own, and gives
+  /// that page. It is mapped 16 MiB above some_iova meanwhile.
+  Memory seen_by_device(Iova from, Bytes size = Edu::largest_transfer);
   /// How many more mappings the container says it takes.
   std::uint32_t dma_available() { return container().info().dma_available.value_or(0); }
 
