@@ -14,6 +14,7 @@ constexpr std::array every_call{CallKind::open,        CallKind::set_up,     Cal
                                 CallKind::unmap,       CallKind::ask};
 constexpr std::array opening_calls{CallKind::open};
 constexpr std::array borrowing_calls{CallKind::get_device, CallKind::map_private};
+constexpr std::array shared_maps{CallKind::map_shared};
 
 constexpr std::array busy{EBUSY};
 constexpr std::array gone{ENODEV, ENXIO, EINVAL, ENOENT, EBADF,    ENOTTY,
@@ -38,6 +39,9 @@ constexpr std::array rules{
          "depending on how far both are; a CUSE node that is gone, the last two"},
     Rule{Excuse::few_descriptors, every_call, no_descriptor,
          "the daemon opens files for a call, and says truly why it cannot"},
+    Rule{Excuse::few_descriptors, shared_maps, busy,
+         "memory that the daemon lacks a descriptor for is mapped as private memory is: by the "
+         "client's thread, which may have a tracer"},
     Rule{Excuse::few_threads, every_call, no_thread,
          "whoever needs a new thread for a call says truly that there is none"},
     Rule{Excuse::few_threads, opening_calls, busy,
