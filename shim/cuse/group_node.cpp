@@ -12,11 +12,12 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-/// How long an open() may remain unanswered, while the last owner is on his way out.
-constexpr std::chrono::seconds opening_patience{1};
+/// How long an open() may remain unanswered, while the last owner is on his way out: a call of his
+/// may still be served, by a daemon that gets little time or memory.
+constexpr std::chrono::seconds opening_patience{5};
 /// How long a device of the last owner may seem open: we may have copied its descriptor ourselves,
 /// for a moment.
-constexpr std::chrono::milliseconds device_patience{100};
+constexpr std::chrono::milliseconds device_patience{300};
 
 } // namespace
 
@@ -47,23 +48,23 @@ struct GroupNode::Opening {
 
 Result<std::shared_ptr<GroupNode>> GroupNode::create(WorkerPool &pool, NodeLook look, GroupId id,
                                                      Ledger *ledger, Janitor &janitor,
-                                                     client::AbandonedDescriptors &abandoned,
+                                                     client::LeftInClients &left_in_clients,
                                                      client::ContainerFinder find_container,
                                                      observe::Observer &observer) {
-  std::shared_ptr<GroupNode> node(new GroupNode(pool, look.name, id, ledger, janitor, abandoned,
-                                                std::move(find_container), observer));
+  std::shared_ptr<GroupNode> node(new GroupNode(
+      pool, look.name, id, ledger, janitor, left_in_clients, std::move(find_container), observer));
   VFIO_SHIM_TRY(node->appear(std::move(look)));
   return node;
 }
 
 GroupNode::GroupNode(WorkerPool &pool, const std::string &name, GroupId id, Ledger *ledger,
-                     Janitor &janitor, client::AbandonedDescriptors &abandoned,
+                     Janitor &janitor, client::LeftInClients &left_in_clients,
                      client::ContainerFinder find_container, observe::Observer &observer)
     : Node(pool, name),
       id_(id),
       ledger_(ledger),
       janitor_(janitor),
-      abandoned_(abandoned),
+      left_in_clients_(left_in_clients),
       find_container_(std::move(find_container)),
       observer_(observer) {}
 
@@ -148,9 +149,11 @@ void GroupNode::ioctl(fuse_req_t request, fuse_file_info &file, unsigned int com
   const auto opened = files_.find(OpenGroup::number_of(file));
   if (!opened)
     return refuse_unknown(request, *this, file, observer_);
-  OpenGroup::serve(
-      opened, request, command, argument,
-      client::Surroundings{.find_container = find_container_, .device_memory = nullptr}, observer_);
+  OpenGroup::serve(opened, request, command, argument,
+                   client::Surroundings{.areas = left_in_clients_.areas,
+                                        .find_container = find_container_,
+                                        .device_memory = nullptr},
+                   observer_);
 }
 
 /// Ends a group whose file is closed, if it can be ended, and answers those who want to open it.
@@ -200,7 +203,8 @@ void GroupNode::grant(Opening &opening) {
     opening.observed.answered(-1, group.error().code);
     return;
   }
-  auto opened = std::make_shared<OpenGroup>(std::move(*group), opening.known_as, abandoned_);
+  auto opened =
+      std::make_shared<OpenGroup>(std::move(*group), opening.known_as, left_in_clients_.abandoned);
   if (OpenGroup::give(files_, opened, opening.request, opening.file)) {
     opened_ = opened->served;
     has_file_ = true;
