@@ -2,11 +2,14 @@
 
 #include "client/seizure.hpp"
 #include "client/thread_state.hpp"
+#include "client/vdso_corner.hpp"
 
 #include "vfio_shim/process_memory.hpp"
 
 #include <csignal>
+#include <utility>
 
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/ptrace.h>
 #include <sys/random.h>
@@ -17,17 +20,21 @@ namespace vfio_shim::client {
 
 namespace {
 
+using arch::ClientCode;
+using arch::Mending;
+
 constexpr std::uint64_t all_signals = ~std::uint64_t{0};
 
-/// Where the client may have a page for us: anywhere far from what programs and libraries use. The
+/// Where the client may have an area for us: anywhere far from what programs and libraries use. The
 /// kernel's own choice would be the hole that the client has made last, and who then maps that hole
 /// by mistake is owed EFAULT.
 std::uint64_t out_of_the_way() {
   constexpr std::uint64_t start = 0x4800'0000'0000;
   constexpr std::uint64_t size = 0x0800'0000'0000;
+  constexpr std::uint64_t page_size = ClientArea::page_size.value;
   std::uint64_t random = 0;
   (void)::getrandom(&random, sizeof(random), GRND_NONBLOCK);
-  return start + random % size / BorrowedThread::page_size * BorrowedThread::page_size;
+  return start + random % size / page_size * page_size;
 }
 
 bool is_signal_stop(int status) {
@@ -37,19 +44,22 @@ bool is_signal_stop(int status) {
 } // namespace
 
 Result<std::unique_ptr<BorrowedThread>>
-BorrowedThread::borrow(Tid thread, const std::function<bool()> &let_go) {
+BorrowedThread::borrow(Tid thread, ClientAreas &areas, const std::function<bool()> &let_go) {
   if (!can_suspend_filters() && is_sandboxed(thread))
     return fail(EBUSY, "the client has a seccomp filter that cannot be suspended: the kernel has "
                        "no CONFIG_CHECKPOINT_RESTORE, or this daemon has a filter itself");
   VFIO_SHIM_TRY(seize(thread, options));
-  std::unique_ptr<BorrowedThread> borrowed(new BorrowedThread(thread));
+  std::unique_ptr<BorrowedThread> borrowed(new BorrowedThread(thread, areas));
   if (trace(PTRACE_INTERRUPT, thread, 0, nullptr) != 0)
     return borrowed->lost("PTRACE_INTERRUPT");
   const bool answered = let_go();
   VFIO_SHIM_TRY(borrowed->wait_for_stop());
   if (!answered)
     return borrowed->leave_alone();
-  VFIO_SHIM_TRY(borrowed->save_state());
+  if (const auto settled = borrowed->settle(); !settled) {
+    borrowed->give_back(-settled.error().code);
+    return pass_on(settled);
+  }
   return borrowed;
 }
 
@@ -64,74 +74,156 @@ BorrowedThread::~BorrowedThread() {
     give_back(-EINTR);
 }
 
-Result<void> BorrowedThread::save_state() {
+/// Brings the thread, which has just stopped, to where it can make calls for us and mend itself.
+Result<void> BorrowedThread::settle() {
   VFIO_SHIM_TRY(read_registers());
-  if (trace(PTRACE_GETSIGMASK, id(), sizeof(signal_mask_), &signal_mask_) != 0)
+  if (trace(PTRACE_GETSIGMASK, id(), sizeof(mending_.signal_mask), &mending_.signal_mask) != 0)
     return lost("PTRACE_GETSIGMASK");
-  if (trace(PTRACE_SETSIGMASK, id(), sizeof(all_signals), &all_signals) != 0)
-    return lost("PTRACE_SETSIGMASK");
-  mask_changed_ = true;
+  VFIO_SHIM_TRY(check_instruction());
+  prepare_mending();
+  const auto process = thread_group(id());
+  if (!process)
+    return pass_on(process);
+  process_ = *process;
+  area_ = areas_.take(id(), process_);
+  if (!area_)
+    return make_area();
+  VFIO_SHIM_TRY(be_mendable());
+  return block_signals();
+}
 
-  // A 32-bit client, or one that entered the kernel another way: it cannot make our calls.
-  std::array<std::byte, syscall_instruction.size()> instruction{};
+/// A 32-bit client, or one that entered the kernel another way, cannot make our calls.
+Result<void> BorrowedThread::check_instruction() {
+  std::array<std::byte, arch::syscall_instruction.size()> instruction{};
   const auto read =
       read_memory(id(), ClientAddr{registers().rip - instruction.size()}, instruction);
-  if (!read || instruction != syscall_instruction) {
-    give_back(-EOPNOTSUPP);
+  if (!read || instruction != arch::syscall_instruction)
     return fail(EOPNOTSUPP, "the client's ioctl was no 64-bit syscall instruction");
-  }
   return {};
 }
 
-Result<ClientAddr> BorrowedThread::map_page(int protection) {
+Result<void> BorrowedThread::block_signals() {
+  if (trace(PTRACE_SETSIGMASK, id(), sizeof(all_signals), &all_signals) != 0)
+    return lost("PTRACE_SETSIGMASK");
+  mask_changed_ = true;
+  return {};
+}
+
+/// What the thread does if we die before it has another answer: it makes its ioctl once more.
+void BorrowedThread::prepare_mending() {
+  mending_.none = mending_.duplicate = Mending::no_descriptor;
+  mending_.rdi = registers().rdi;
+  mending_.rsi = registers().rsi;
+  mending_.rdx = registers().rdx;
+  mending_.r10 = registers().r10;
+  mending_.r8 = registers().r8;
+  mending_.r9 = registers().r9;
+  arch::make_call_again(mending_, registers());
+}
+
+/// Once in a process's life. Where there is no corner, nothing would mend the thread in these
+/// calls.
+Result<void> BorrowedThread::make_area() {
+  const auto corner = VdsoCorner::take(id(), mending_);
+  if (corner)
+    VFIO_SHIM_TRY(stand_in(corner->code()));
+  VFIO_SHIM_TRY(block_signals());
+  auto made = map_area();
+  if (!made)
+    return pass_on(made);
+  // What memory that has just been mapped can lack is memory.
+  if (!made->mark(id()))
+    return fail(ENOMEM, "the memory of our area in the client");
+  area_ = *made;
+  return be_mendable(); // Before the corner goes.
+}
+
+Result<ClientArea> BorrowedThread::map_area() {
   const auto mapped =
-      system_call(SYS_mmap, {out_of_the_way(), page_size, static_cast<std::uint64_t>(protection),
+      system_call(SYS_mmap, {out_of_the_way(), ClientArea::size.value, PROT_READ | PROT_EXEC,
                              MAP_PRIVATE | MAP_ANONYMOUS, ~std::uint64_t{0}, 0});
   if (!mapped) // EAGAIN: all that it maps is to be locked, and it may lock no more.
     return fail(mapped.error().code == EAGAIN ? ENOMEM : mapped.error().code,
-                "a page in the client: " + mapped.error().where);
-  return ClientAddr{static_cast<std::uint64_t>(*mapped)};
+                "our area in the client: " + mapped.error().where);
+  const ClientArea area{ClientAddr{static_cast<std::uint64_t>(*mapped)}};
+  const auto writable =
+      system_call(SYS_mprotect, {area.scratch().value, ClientArea::page_size.value,
+                                 PROT_READ | PROT_WRITE, 0, 0, 0});
+  if (!writable)
+    return pass_on(writable);
+  if (!poke(id(), area.code(), ClientArea::code_words()))
+    return fail(ENOMEM, "writing our code in the client");
+  return area;
 }
 
-void BorrowedThread::unmap_page(ClientAddr page) {
-  (void)system_call(SYS_munmap, {page.value, page_size, 0, 0, 0, 0});
+/// From now on the thread mends itself if we die, wherever it is stopped.
+Result<void> BorrowedThread::be_mendable() {
+  mending_.descriptors.fill(area_->place_of(offsetof(Mending, none)).value);
+  VFIO_SHIM_TRY(write_mending());
+  return stand_in(area_->code());
 }
 
-Result<ClientAddr> BorrowedThread::scratch() {
-  if (scratch_.value != 0)
-    return scratch_;
-  const auto mapped = map_page(PROT_READ | PROT_WRITE);
-  if (!mapped)
-    return pass_on(mapped);
-  scratch_ = *mapped;
-  scratch_is_temporary_ = true;
-  // What a page that has just been made can lack is memory.
-  if (!write_memory(id(), scratch_, std::array{std::byte{}}))
-    return fail(ENOMEM, "the memory of a page in the client");
-  return scratch_;
+/// Has the thread stop where it would begin to mend, and make its calls from there.
+Result<void> BorrowedThread::stand_in(ClientAddr code) {
+  arch::Registers about_to_mend = registers();
+  about_to_mend.rip = (code + ClientCode::mend).value;
+  about_to_mend.orig_rax = arch::no_system_call;
+  if (trace(PTRACE_SETREGS, id(), 0, &about_to_mend) != 0)
+    return lost("PTRACE_SETREGS");
+  call_from(code + ClientCode::call_end);
+  return {};
 }
 
-void BorrowedThread::lend_scratch(ClientAddr page) {
-  drop_scratch();
-  scratch_ = page;
+Result<void> BorrowedThread::close_if_we_die(const Places &places) {
+  for (std::size_t at = 0; at < places.size(); ++at)
+    mending_.descriptors.at(at) = places.at(at).value;
+  mending_.descriptors.at(Mending::the_duplicate) =
+      area_->place_of(offsetof(Mending, duplicate)).value;
+  return write_mending();
 }
 
-void BorrowedThread::drop_scratch() {
-  if (scratch_is_temporary_)
-    unmap_page(scratch_);
-  scratch_ = {};
-  scratch_is_temporary_ = false;
+void BorrowedThread::close(const Places &places, std::size_t which, ClientFd number) {
+  call_from(area_->code() + ClientCode::close_end(which));
+  (void)system_call(SYS_close, {static_cast<std::uint64_t>(number.value), 0, 0, 0, 0, 0});
+  (void)write_memory(id(), places.at(which), std::as_bytes(std::span(&Mending::no_descriptor, 1)));
+  call_from(area_->code() + ClientCode::call_end);
+}
+
+Result<ClientFd> BorrowedThread::duplicate(ClientFd file, ClientFd least) {
+  call_from(area_->code() + ClientCode::duplicate_end);
+  const auto made = system_call(SYS_fcntl, {static_cast<std::uint64_t>(file.value), F_DUPFD_CLOEXEC,
+                                            static_cast<std::uint64_t>(least.value), 0, 0, 0});
+  if (made) {
+    mending_.duplicate = static_cast<std::int32_t>(*made);
+    (void)write_mending();
+  }
+  call_from(area_->code() + ClientCode::call_end);
+  if (!made)
+    return pass_on(made);
+  return ClientFd{static_cast<int>(*made)};
 }
 
 void BorrowedThread::give_back(long ioctl_result) {
-  drop_scratch();
-  if (!alive())
-    return;
-  registers().rax = static_cast<std::uint64_t>(ioctl_result);
-  registers().orig_rax = no_system_call;
-  if (!write_registers() ||
-      (mask_changed_ && trace(PTRACE_SETSIGMASK, id(), sizeof(signal_mask_), &signal_mask_) != 0) ||
-      !detach(0))
+  if (alive())
+    restore(ioctl_result);
+  if (const auto area = std::exchange(area_, std::nullopt))
+    areas_.give_back(process_, *area);
+}
+
+/// If we die in here, the thread gets the result as well, by mending itself.
+void BorrowedThread::restore(long ioctl_result) {
+  arch::Registers &restored = registers();
+  restored.rax = static_cast<std::uint64_t>(ioctl_result);
+  restored.orig_rax = arch::no_system_call;
+  if (area_) {
+    mending_.descriptors.fill(area_->place_of(offsetof(Mending, none)).value);
+    mending_.rax = restored.rax;
+    mending_.rip = restored.rip;
+    (void)write_mending();
+  }
+  if ((mask_changed_ &&
+       trace(PTRACE_SETSIGMASK, id(), sizeof(mending_.signal_mask), &mending_.signal_mask) != 0) ||
+      !write_registers() || !detach(0))
     (void)lost("PTRACE_DETACH");
 }
 

@@ -2,15 +2,18 @@
 /// Running system calls in a thread of another process.
 #pragma once
 
+#include "client/client_area.hpp"
 #include "client/traced_thread.hpp"
 
 #include "vfio_shim/result.hpp"
 #include "vfio_shim/units.hpp"
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 
 namespace vfio_shim::client {
 
@@ -18,42 +21,50 @@ namespace vfio_shim::client {
 ///
 /// Usage: borrow() -> system_call()... -> give_back(). Only that one thread ever stops. Its
 /// registers and signal mask are as they were when it goes on, except for the ioctl's result;
-/// signals that arrive meanwhile are delivered afterwards. Borrowing never kills: no exit-kill
-/// option is set, and the kernel lets the thread go if we die.
+/// signals that arrive meanwhile are delivered afterwards.
+///
+/// We may die at any instant. Then the kernel lets the thread go, and it mends itself: it runs
+/// arch::ClientCode, and makes its ioctl once more, as if that had never been made.
 class BorrowedThread final : public TracedThread {
 public:
   /// Seizes @p thread, which waits in an ioctl that we have not answered yet, then calls
   /// @p let_go, and waits until the thread has stopped.
   ///
+  /// @param areas Where an area in the client comes from, and is given back to. Outlives this.
   /// @param let_go Answers the ioctl, once the thread cannot become another one any more. Returns
-  ///        whether it could; if not, the thread is left alone.
+  ///        whether it could; if not, the thread is left alone. Until the thread has stopped, that
+  ///        answer stands if we die.
   /// @return EBUSY: somebody else traces it, or it has seccomp filters that cannot be suspended.
   ///         ESRCH: it is dying, or @p let_go said no. After ESRCH @p let_go may or may not have
-  ///         been called; after EBUSY it has not.
-  static Result<std::unique_ptr<BorrowedThread>> borrow(Tid thread,
+  ///         been called; after EBUSY it has not. After EOPNOTSUPP (a 32-bit call) and ENOMEM (the
+  ///         client may not map any more) the ioctl has been answered with that.
+  static Result<std::unique_ptr<BorrowedThread>> borrow(Tid thread, ClientAreas &areas,
                                                         const std::function<bool()> &let_go);
 
   /// Gives the thread back with EINTR if nobody has given it back: a bug's last defence.
   ~BorrowedThread();
 
-  /// Maps a page of its own in the client, far from what programs use, with the PROT_ flags
-  /// @p protection. @return Its address. ENOMEM: the client may not map any more.
-  Result<ClientAddr> map_page(int protection);
-  void unmap_page(ClientAddr page);
+  /// Memory of the client that nobody else uses, for what system calls point to.
+  ClientAddr scratch() const { return area_->scratch(); }
+  static constexpr std::size_t scratch_size = ClientArea::scratch_size;
+  /// As much again, for receiving descriptors.
+  ClientAddr reception() const { return area_->reception(); }
 
-  /// A page of the client that nobody else uses, for what system calls point to. Maps one if none
-  /// was lent, which is unmapped again when the thread is given back.
-  /// @return Its address. ENOMEM: the client may not map any more.
-  Result<ClientAddr> scratch();
-  static constexpr std::size_t page_size = 4096;
-  /// How much of the page is for them; the rest may hold a mark.
-  static constexpr std::size_t scratch_size = page_size - 64;
+  /// Places in the client where numbers of descriptors will be, or arch::Mending::no_descriptor.
+  using Places = std::array<ClientAddr, arch::Mending::the_duplicate>;
 
-  /// Makes @p page, which is ours already, the scratch page; with 0, there is none any more.
-  void lend_scratch(ClientAddr page);
+  /// If we die, the descriptors at @p places are closed, and what duplicate() has made: until the
+  /// thread is given back.
+  /// @return EFAULT: the client has taken our memory away.
+  Result<void> close_if_we_die(const Places &places);
 
-  /// Leaves the scratch page mapped when the thread is given back: the caller remembers it.
-  void keep_scratch() { scratch_is_temporary_ = false; }
+  /// Closes the descriptor at one of these places, and notes that there.
+  void close(const Places &places, std::size_t which, ClientFd number);
+
+  /// Has the thread make a copy of its descriptor @p file, close-on-exec.
+  /// @param least It gets the lowest free number from this one on.
+  /// @return Its number.
+  Result<ClientFd> duplicate(ClientFd file, ClientFd least);
 
   /// Restores the thread and lets it return from its ioctl.
   /// @param ioctl_result What the ioctl returns: a value, or a negative errno.
@@ -62,16 +73,25 @@ public:
 private:
   friend class ErrandThread; // It is made by this thread.
 
-  explicit BorrowedThread(Tid thread) : TracedThread(thread) {}
+  BorrowedThread(Tid thread, ClientAreas &areas) : TracedThread(thread), areas_(areas) {}
 
-  Result<void> save_state();
-  void drop_scratch();
+  Result<void> settle();
+  Result<void> check_instruction();
+  void prepare_mending();
+  Result<void> make_area();
+  Result<ClientArea> map_area();
+  Result<void> be_mendable();
+  Result<void> stand_in(ClientAddr code);
+  Result<void> block_signals();
+  Result<void> write_mending() { return area_->write(id(), mending_); }
+  void restore(long ioctl_result);
   tl::unexpected<Error> leave_alone();
 
-  std::uint64_t signal_mask_ = 0; ///< The thread's own.
+  ClientAreas &areas_;
+  Pid process_{};
+  std::optional<ClientArea> area_;
+  arch::Mending mending_{};
   bool mask_changed_ = false;
-  ClientAddr scratch_{};
-  bool scratch_is_temporary_ = false; ///< We mapped it, and unmap it.
 };
 
 } // namespace vfio_shim::client

@@ -133,10 +133,7 @@ Result<void> CallingThread::ioctl_openly(const Fd &file, unsigned long command,
   const auto there = *known ? Result<Foothold>(**known) : make_resident(**thread, file);
   if (!there)
     return pass_on(there);
-  const ClientAddr page = there->page.address();
-  if (there->stays)
-    (*thread)->lend_scratch(page);
-  const auto done = call_ioctl(**thread, there->file, command, page, argument);
+  const auto done = call_ioctl(**thread, there->file, command, (*thread)->scratch(), argument);
   if (!there->stays)
     (void)(*thread)->system_call(SYS_close,
                                  {static_cast<std::uint64_t>(there->file.value), 0, 0, 0, 0, 0});
@@ -224,7 +221,7 @@ Result<BorrowedThread *> CallingThread::borrowed() {
       return fail(ESRCH, "the client is gone");
     VFIO_SHIM_TRY(check_caller());
     CallWitness::current().borrow_begins();
-    auto thread = BorrowedThread::borrow(thread_, [this] {
+    auto thread = BorrowedThread::borrow(thread_, surroundings_.areas, [this] {
       answered_early_ = true; // Or nobody waits for an answer any more.
       return answer_early_();
     });
@@ -242,9 +239,6 @@ Result<ErrandThread *> CallingThread::errand() {
     const auto thread = borrowed();
     if (!thread)
       return pass_on(thread);
-    if (const auto *known = residents_.find_own(thread_);
-        known != nullptr && known->there.page.is_in(thread_))
-      (*thread)->lend_scratch(known->there.page.address());
     auto sent = ErrandThread::send(**thread);
     if (!sent)
       return pass_on(sent);

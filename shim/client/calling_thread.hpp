@@ -21,6 +21,7 @@ using ContainerFinder = std::function<Result<std::shared_ptr<Container>>(const F
 
 /// What a call may need to know that does not lie with its client.
 struct Surroundings {
+  ClientAreas &areas;             ///< What there is in clients for their borrowed threads.
   ContainerFinder find_container; ///< May block for another call to be served.
   std::shared_ptr<DeviceMemory> device_memory;
   /// Tells whether the thread still is the caller. None: nobody else answers the call.
@@ -39,8 +40,8 @@ inline constexpr ClientFd least_supervised{512};
 class CallingThread final : public Client {
 public:
   /// @param thread Waits in an ioctl that is not answered yet.
-  /// @param answer_early Answers that ioctl with an error, which stands only if we die before
-  ///        finish(). Returns whether it could.
+  /// @param answer_early Answers that ioctl before its result is known; that answer stands only if
+  ///        we die within microseconds. Returns whether it could.
   /// @param residents The descriptors that stay in clients of this open file.
   CallingThread(Tid thread, std::function<bool()> answer_early, ResidentDescriptors &residents,
                 Surroundings surroundings);

@@ -4,11 +4,10 @@
 
 #include "vfio_shim/process_memory.hpp"
 
-#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstring>
-#include <vector>
+#include <iterator>
 
 #include <fcntl.h>
 #include <sys/socket.h>
@@ -29,6 +28,9 @@ struct Layout {
 };
 static_assert(sizeof(Layout) <= BorrowedThread::scratch_size);
 
+/// Where the number of the received descriptor will be.
+constexpr std::size_t place_of_number = offsetof(Layout, control) + CMSG_LEN(0);
+
 std::uint64_t address_of(ClientAddr scratch, std::size_t offset) {
   return scratch.value + offset;
 }
@@ -44,6 +46,9 @@ Layout receiving_layout(ClientAddr scratch) {
   layout.message.msg_iovlen = 1;
   layout.message.msg_control = in_client(offsetof(Layout, control));
   layout.message.msg_controllen = sizeof(layout.control);
+  layout.sockets = {arch::Mending::no_descriptor, arch::Mending::no_descriptor};
+  std::memcpy(std::next(layout.control.data(), CMSG_LEN(0)), &arch::Mending::no_descriptor,
+              sizeof(arch::Mending::no_descriptor));
   return layout;
 }
 
@@ -80,20 +85,6 @@ Result<ClientFd> received_number(const Layout &layout) {
   return ClientFd{number};
 }
 
-/// Closes descriptors of the client, neighbours in one call: each call costs two context switches.
-void close_in_client(BorrowedThread &thread, std::vector<ClientFd> numbers) {
-  std::ranges::sort(numbers);
-  for (std::size_t first = 0; first < numbers.size();) {
-    std::size_t last = first;
-    while (last + 1 < numbers.size() && numbers[last + 1].value == numbers[last].value + 1)
-      ++last;
-    (void)thread.system_call(SYS_close_range,
-                             {static_cast<std::uint64_t>(numbers[first].value),
-                              static_cast<std::uint64_t>(numbers[last].value), 0, 0, 0, 0});
-    first = last + 1;
-  }
-}
-
 /// Sends @p file from our copy of the second socket to the first one, and has the client take it.
 Result<ClientFd> pass_through(TracedThread &thread, const Fd &process, const Fd &file,
                               ClientAddr scratch, Layout &layout) {
@@ -111,18 +102,15 @@ Result<ClientFd> pass_through(TracedThread &thread, const Fd &process, const Fd 
   return received_number(layout);
 }
 
-/// Has the client make a pair of sockets. The layout then says which, and what to receive.
-Result<Layout> make_sockets(TracedThread &thread, ClientAddr scratch) {
-  Layout layout = receiving_layout(scratch);
+/// Has the client make a pair of sockets. @p layout then says which.
+Result<void> make_sockets(TracedThread &thread, ClientAddr scratch, Layout &layout) {
   const auto bytes = std::as_writable_bytes(std::span(&layout, 1));
-  VFIO_SHIM_TRY(write_memory(thread.id(), scratch, bytes));
   const auto paired =
       thread.system_call(SYS_socketpair, {AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0,
                                           address_of(scratch, offsetof(Layout, sockets)), 0, 0});
   if (!paired)
     return pass_on(paired);
-  VFIO_SHIM_TRY(read_memory(thread.id(), scratch, bytes));
-  return layout;
+  return read_memory(thread.id(), scratch, bytes);
 }
 
 } // namespace
@@ -139,35 +127,37 @@ Result<Fd> copy_descriptor(const Fd &process, ClientFd number) {
 
 Result<ClientFd> receive_descriptor(TracedThread &thread, ClientAddr scratch, const Fd &process,
                                     const Fd &file) {
-  auto layout = make_sockets(thread, scratch);
-  if (!layout)
-    return pass_on(layout);
-  return pass_through(thread, process, file, scratch, *layout);
+  Layout layout = receiving_layout(scratch);
+  VFIO_SHIM_TRY(write_memory(thread.id(), scratch, std::as_bytes(std::span(&layout, 1))));
+  VFIO_SHIM_TRY(make_sockets(thread, scratch, layout));
+  return pass_through(thread, process, file, scratch, layout);
 }
 
 Result<ClientFd> install_descriptor(BorrowedThread &thread, const Fd &process, const Fd &file,
                                     ClientFd least) {
-  const auto scratch = thread.scratch();
-  if (!scratch)
-    return pass_on(scratch);
-  auto layout = make_sockets(thread, *scratch);
-  if (!layout)
-    return pass_on(layout);
-  const ClientFd first{layout->sockets[0]};
-  const ClientFd second{layout->sockets[1]};
+  const ClientAddr scratch = thread.reception();
+  const BorrowedThread::Places places{
+      ClientAddr{address_of(scratch, offsetof(Layout, sockets))},
+      ClientAddr{address_of(scratch, offsetof(Layout, sockets) + sizeof(int))},
+      ClientAddr{address_of(scratch, place_of_number)}};
+  constexpr std::size_t the_received = 2;
+  Layout layout = receiving_layout(scratch);
+  VFIO_SHIM_TRY(write_memory(thread.id(), scratch, std::as_bytes(std::span(&layout, 1))));
+  VFIO_SHIM_TRY(thread.close_if_we_die(places));
+  VFIO_SHIM_TRY(make_sockets(thread, scratch, layout));
+  const std::array sockets{ClientFd{layout.sockets[0]}, ClientFd{layout.sockets[1]}};
 
-  const auto arrived = pass_through(thread, process, file, *scratch, *layout);
+  const auto arrived = pass_through(thread, process, file, scratch, layout);
   // The sockets took the lowest numbers, and every open() promises the lowest one.
-  close_in_client(thread, {first, second});
+  for (std::size_t socket = 0; socket < sockets.size(); ++socket)
+    thread.close(places, socket, sockets.at(socket));
   if (!arrived)
     return pass_on(arrived);
-  const auto wanted =
-      thread.system_call(SYS_fcntl, {static_cast<std::uint64_t>(arrived->value), F_DUPFD_CLOEXEC,
-                                     static_cast<std::uint64_t>(least.value), 0, 0, 0});
+  const auto wanted = thread.duplicate(*arrived, least);
   if (!wanted)
     return *arrived;
-  close_in_client(thread, {*arrived});
-  return ClientFd{static_cast<int>(*wanted)};
+  thread.close(places, the_received, *arrived);
+  return *wanted;
 }
 
 } // namespace vfio_shim::client

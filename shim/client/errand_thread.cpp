@@ -1,7 +1,6 @@
 #include "client/errand_thread.hpp"
 
 #include "client/descriptor_transfer.hpp"
-#include "client/errand_code.hpp"
 #include "client/process_handle.hpp"
 
 #include <array>
@@ -9,8 +8,6 @@
 
 #include <linux/close_range.h>
 #include <sched.h>
-#include <sys/mman.h>
-#include <sys/ptrace.h>
 #include <sys/syscall.h>
 
 namespace vfio_shim::client {
@@ -26,52 +23,36 @@ constexpr std::uint64_t thread_flags =
 } // namespace
 
 Result<std::unique_ptr<ErrandThread>> ErrandThread::send(BorrowedThread &from) {
-  const auto scratch = from.scratch();
-  if (!scratch)
-    return pass_on(scratch);
-  const auto code = from.map_page(PROT_READ | PROT_EXEC);
-  if (!code)
-    return pass_on(code);
-  const ClientAddr way_back{from.registers().rip};
-  ClientAddr at = *code;
-  for (const std::uint64_t word : ErrandCode::words(way_back, -ECONNABORTED)) {
-    if (trace(PTRACE_POKEDATA, from.id(), at.value, as_data(word)) != 0) {
-      from.unmap_page(*code);
-      return fail(ENOMEM, "writing the code of a thread of ours");
-    }
-    at = at + Bytes{ErrandCode::word_size};
-  }
-  from.call_from(*code + ErrandCode::clone_end);
+  const ClientAddr code = from.area_->code();
+  from.call_from(code + arch::ClientCode::clone_end);
   const auto cloned = from.system_call(SYS_clone, {thread_flags, 0, 0, 0, 0, 0});
-  from.call_from(way_back);
+  from.call_from(code + arch::ClientCode::call_end);
   const auto thread = from.made_thread();
   if (!cloned || !thread) {
     // Killed while it made the thread. What it has made, if anything, is traced by us already.
     if (cloned || cloned.error().code == ESRCH)
       may_trace_another();
-    from.unmap_page(*code);
     return cloned || cloned.error().code == EAGAIN
                ? fail(ENOMEM, "the client may have no more threads")
                : pass_on(cloned);
   }
-  std::unique_ptr<ErrandThread> sent(new ErrandThread(from, *thread, *code, *scratch));
-  VFIO_SHIM_TRY(sent->settle());
+  std::unique_ptr<ErrandThread> sent(new ErrandThread(from, *thread));
+  VFIO_SHIM_TRY(sent->settle(code));
   return sent;
 }
 
 /// Parts it from the client's descriptors. The kernel makes it an empty table without ever copying
 /// the client's: no file is opened and closed once more by that.
-Result<void> ErrandThread::settle() {
+Result<void> ErrandThread::settle(ClientAddr code) {
   VFIO_SHIM_TRY(wait_for_stop());
   VFIO_SHIM_TRY(read_registers());
-  call_from(code_ + ErrandCode::errand_end);
+  call_from(code + arch::ClientCode::errand_end);
   const auto parted = system_call(SYS_close_range, {0, ~0U, CLOSE_RANGE_UNSHARE, 0, 0, 0});
   return parted ? Result<void>{} : pass_on(parted);
 }
 
 ErrandThread::~ErrandThread() {
   end();
-  from_.unmap_page(code_);
 }
 
 /// It is let go when it has nothing left to run: then its code can go.
@@ -88,7 +69,7 @@ Result<ClientFd> ErrandThread::take(const Fd &file) {
   const auto handle = open_thread(id());
   if (!handle)
     return pass_on(handle);
-  return receive_descriptor(*this, scratch_, *handle, file);
+  return receive_descriptor(*this, scratch(), *handle, file);
 }
 
 } // namespace vfio_shim::client

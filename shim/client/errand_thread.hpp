@@ -19,7 +19,7 @@ namespace vfio_shim::client {
 /// are blocked. The kernel takes it for a thread of the client: it pins the client's memory, and
 /// charges the client for it.
 ///
-/// It runs no code of the client's, and ends itself if we die (ErrandCode).
+/// It runs no code of the client's, and ends itself if we die (arch::ClientCode).
 class ErrandThread final : public TracedThread {
 public:
   /// @param from Outlives the new thread, and makes no system call while there is one.
@@ -34,18 +34,15 @@ public:
   Result<ClientFd> take(const Fd &file);
 
   /// A page of the client for what its system calls point to.
-  ClientAddr scratch() const { return scratch_; }
+  ClientAddr scratch() const { return from_.area_->errand_scratch(); }
 
 private:
-  ErrandThread(BorrowedThread &from, Tid thread, ClientAddr code, ClientAddr scratch)
-      : TracedThread(thread), from_(from), code_(code), scratch_(scratch) {}
+  ErrandThread(BorrowedThread &from, Tid thread) : TracedThread(thread), from_(from) {}
 
-  Result<void> settle();
+  Result<void> settle(ClientAddr code);
   void end();
 
   BorrowedThread &from_;
-  ClientAddr code_;
-  ClientAddr scratch_;
 };
 
 } // namespace vfio_shim::client

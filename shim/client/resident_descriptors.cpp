@@ -57,13 +57,9 @@ ClientFd lowest_number(Tid thread) {
 
 /// Takes away what is still there.
 void remove_from_client(BorrowedThread &thread, const ResidentDescriptor &resident) {
-  const Foothold &there = resident.there;
-  if (is_same_file(thread.id(), there.file, resident.file).value_or(false))
-    (void)thread.system_call(SYS_close,
-                             {static_cast<std::uint64_t>(there.file.value), 0, 0, 0, 0, 0});
-  if (there.page.is_in(thread.id()))
-    (void)thread.system_call(SYS_munmap,
-                             {there.page.address().value, BorrowedThread::page_size, 0, 0, 0, 0});
+  const ClientFd there = resident.there.file;
+  if (is_same_file(thread.id(), there, resident.file).value_or(false))
+    (void)thread.system_call(SYS_close, {static_cast<std::uint64_t>(there.value), 0, 0, 0, 0, 0});
 }
 
 /// Moves the entries that @p is_meant says yes to out of @p list.
@@ -124,7 +120,7 @@ Result<std::optional<Foothold>> ResidentDescriptors::find(Tid thread, const Fd &
     const auto there = is_same_file(thread, resident.there.file, file);
     if (!there)
       return pass_on(there);
-    if (*there && resident.there.page.is_in(thread))
+    if (*there)
       return resident.there;
   }
   return std::nullopt;
@@ -149,7 +145,6 @@ Result<Foothold> ResidentDescriptors::install(BorrowedThread &thread, const Fd &
   const std::uint64_t number = next_number();
   const std::uint64_t of = known == residents_.end() ? number : known->of;
   end_others_of(thread, *pid);
-  thread.lend_scratch({}); // It may have been a page of theirs.
 
   auto process = open_process(*pid);
   if (!process)
@@ -157,22 +152,15 @@ Result<Foothold> ResidentDescriptors::install(BorrowedThread &thread, const Fd &
   Fd copy = file.duplicate();
   if (!copy)
     return fail_for_want_of_descriptors("F_DUPFD_CLOEXEC");
-  const auto address = thread.scratch();
-  if (!address)
-    return pass_on(address);
-  const auto page = MarkedPage::mark(thread.id(), *address);
-  if (!page)
-    return pass_on(page);
   const auto installed = install_descriptor(thread, handle, file, lowest_number(thread.id()));
   if (!installed)
     return pass_on(installed);
   if (lies_in_reserve(copy))
-    return Foothold{.file = *installed, .page = *page, .stays = false};
-  thread.keep_scratch();
+    return Foothold{.file = *installed, .stays = false};
   residents_.push_back({.process = std::move(*process),
                         .pid = *pid,
                         .file = std::move(copy),
-                        .there = {.file = *installed, .page = *page, .stays = true},
+                        .there = {.file = *installed, .stays = true},
                         .number = number,
                         .of = of});
   keep_few();

@@ -1,9 +1,8 @@
 /// @file
-/// What stays in clients from one borrow to the next: a file of ours, and a page.
+/// Files of ours that stay in clients from one borrow to the next.
 #pragma once
 
 #include "client/borrowed_thread.hpp"
-#include "client/marked_page.hpp"
 
 #include "vfio_shim/fd.hpp"
 #include "vfio_shim/result.hpp"
@@ -17,11 +16,10 @@
 
 namespace vfio_shim::client {
 
-/// Where a client has what we left there.
+/// Where a client has a file of ours.
 struct Foothold {
-  ClientFd file;   ///< A file of ours in its descriptor table.
-  MarkedPage page; ///< For the arguments of its ioctls.
-  bool stays;      ///< No: we cannot remember it, and it must be taken away after its use.
+  ClientFd file;
+  bool stays; ///< No: we cannot remember it, and it must be taken away after its use.
 };
 
 /// A client with what stays in it.
@@ -61,10 +59,9 @@ private:
 /// The files that stay in clients because of one open file of a node.
 ///
 /// Carrying a descriptor into a client costs many more borrowed system calls than using one that is
-/// there. So it stays: close-on-exec, and above the numbers that programs count with. So does a
-/// page for arguments. The client may close the one and unmap the other, or put something else
-/// there: hence every use begins with a look, and nothing here is more than a hint. Not
-/// thread-safe.
+/// there. So it stays: close-on-exec, and above the numbers that programs count with. The client
+/// may close it, or put something else there: hence every use begins with a look, and nothing here
+/// is more than a hint. Not thread-safe.
 class ResidentDescriptors {
 public:
   /// @param abandoned Takes over what is left in the end; outlives this.
@@ -81,10 +78,10 @@ public:
   /// has not made an exec since.
   const ResidentDescriptor *find_own(Tid thread) const;
 
-  /// Installs @p file and a page, and takes away what was abandoned in the process.
+  /// Installs @p file, and takes away what was abandoned in the process.
   /// @param handle A pidfd of the thread, for copies of its descriptors.
-  /// @return As install_descriptor() and BorrowedThread::scratch(). ENFILE: we have no descriptor
-  ///         left at all. If there are few, it does not stay.
+  /// @return As install_descriptor(). ENFILE: we have no descriptor left at all. If there are few,
+  ///         it does not stay.
   Result<Foothold> install(BorrowedThread &thread, const Fd &handle, const Fd &file);
 
 private:

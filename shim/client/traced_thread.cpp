@@ -12,7 +12,6 @@
 #include <span>
 
 #include <fmt/format.h>
-#include <linux/audit.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -48,7 +47,7 @@ bool is_to_be_made_again(long result) {
   return result <= -erestartsys && result >= -erestartnohand;
 }
 
-/// The register at @p offset in user_regs_struct. The kernel needs no memory for this.
+/// The register at @p offset in arch::Registers. The kernel needs no memory for this.
 /// @return False, with errno, if it cannot be read.
 bool peek_register(Tid thread, std::size_t offset, std::uint64_t &value) {
   errno = 0;
@@ -58,7 +57,7 @@ bool peek_register(Tid thread, std::size_t offset, std::uint64_t &value) {
 
 /// All registers. That the kernel is short of memory is no reason not to get them: without them
 /// nobody could give the thread its answer.
-bool get_registers(Tid thread, user_regs_struct &registers) {
+bool get_registers(Tid thread, arch::Registers &registers) {
   if (::ptrace(PTRACE_GETREGS, thread.value, nullptr, &registers) == 0)
     return true;
   if (errno != ENOMEM)
@@ -67,7 +66,7 @@ bool get_registers(Tid thread, user_regs_struct &registers) {
   for (std::size_t at = 0; at < one_by_one.size(); ++at)
     if (!peek_register(thread, at * sizeof(std::uint64_t), one_by_one[at]))
       return false;
-  registers = std::bit_cast<user_regs_struct>(one_by_one);
+  registers = std::bit_cast<arch::Registers>(one_by_one);
   return true;
 }
 
@@ -104,17 +103,8 @@ bool TracedThread::detach(int signal) {
 Result<long> TracedThread::system_call(long number, std::array<std::uint64_t, 6> arguments) {
   if (!alive_)
     return fail(ESRCH, "the client is gone");
-  const SystemCall call{.number = static_cast<std::uint64_t>(number), .arguments = arguments};
-  user_regs_struct registers = registers_;
-  registers.rip = call_site_.value - syscall_instruction.size();
-  registers.rax = call.number;
-  registers.orig_rax = no_system_call; // Nothing to restart: this is a new call.
-  registers.rdi = arguments[0];
-  registers.rsi = arguments[1];
-  registers.rdx = arguments[2];
-  registers.r10 = arguments[3];
-  registers.r8 = arguments[4];
-  registers.r9 = arguments[5];
+  const arch::SystemCall call{.number = static_cast<std::uint64_t>(number), .arguments = arguments};
+  const arch::Registers registers = arch::about_to_make(call, call_site_, registers_);
   made_thread_.reset();
   if (trace(PTRACE_SETREGS, thread_, 0, &registers) != 0)
     return lost("PTRACE_SETREGS");
@@ -127,7 +117,7 @@ Result<long> TracedThread::system_call(long number, std::array<std::uint64_t, 6>
 }
 
 /// Lets the thread go to the entry of its next system call, which must be @p call.
-Result<void> TracedThread::enter(const SystemCall &call) {
+Result<void> TracedThread::enter(const arch::SystemCall &call) {
   do {
     VFIO_SHIM_TRY(resume());
     // All others are blocked, so its code has raised this one: it is not what we wanted to run.
@@ -144,7 +134,7 @@ Result<void> TracedThread::enter(const SystemCall &call) {
 
 /// Lets the thread make the call that it has entered.
 /// @return As the kernel leaves it, or the call's errno.
-Result<long> TracedThread::leave(const SystemCall &call) {
+Result<long> TracedThread::leave(const arch::SystemCall &call) {
   for (;;) {
     VFIO_SHIM_TRY(resume());
     if (is_system_call_stop(stop_status_))
@@ -154,7 +144,7 @@ Result<long> TracedThread::leave(const SystemCall &call) {
   }
   VFIO_SHIM_TRY(judge_by_filters(true));
   std::uint64_t returned = 0;
-  if (!peek_register(thread_, offsetof(user_regs_struct, rax), returned))
+  if (!peek_register(thread_, offsetof(arch::Registers, rax), returned))
     return lost("PTRACE_PEEKUSER");
   const long result = static_cast<long>(returned);
   if (result < 0 && result >= -highest_errno && !is_to_be_made_again(result))
@@ -169,11 +159,11 @@ void TracedThread::note_made_thread() {
     made_thread_ = Tid{static_cast<int>(thread)};
 }
 
-Result<bool> TracedThread::is_about_to_make(const SystemCall &call) {
+Result<bool> TracedThread::is_about_to_make(const arch::SystemCall &call) {
   __ptrace_syscall_info info{};
   if (trace(PTRACE_GET_SYSCALL_INFO, thread_, sizeof(info), &info) <= 0)
     return lost("PTRACE_GET_SYSCALL_INFO");
-  return info.op == PTRACE_SYSCALL_INFO_ENTRY && info.arch == AUDIT_ARCH_X86_64 &&
+  return info.op == PTRACE_SYSCALL_INFO_ENTRY && info.arch == arch::audit_arch &&
          info.instruction_pointer == call_site_.value && info.entry.nr == call.number &&
          std::ranges::equal(std::span(info.entry.args), call.arguments);
 }
@@ -181,8 +171,8 @@ Result<bool> TracedThread::is_about_to_make(const SystemCall &call) {
 /// The thread has entered a system call that it was not told to make: it leaves without having
 /// made it.
 Result<void> TracedThread::skip_call() {
-  user_regs_struct none = registers_;
-  none.orig_rax = no_system_call;
+  arch::Registers none = registers_;
+  none.orig_rax = arch::no_system_call;
   if (trace(PTRACE_SETREGS, thread_, 0, &none) != 0)
     return lost("PTRACE_SETREGS");
   VFIO_SHIM_TRY(judge_by_filters(false)); // Even of no call a filter could say that it kills.

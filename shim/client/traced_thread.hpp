@@ -10,7 +10,7 @@
 #include <cstdint>
 #include <optional>
 
-#include <sys/user.h>
+#include "arch/x86_64.hpp"
 
 namespace vfio_shim::client {
 
@@ -44,12 +44,6 @@ public:
   static const std::uint64_t options;
 
 protected:
-  /// What the thread is told to do.
-  struct SystemCall {
-    std::uint64_t number;
-    std::array<std::uint64_t, 6> arguments;
-  };
-
   explicit TracedThread(Tid thread) : thread_(thread) {}
   ~TracedThread() = default;
 
@@ -65,7 +59,7 @@ protected:
   /// Reads the registers that its system calls start from. They are made from the instruction
   /// before the one that it would go on with.
   Result<void> read_registers();
-  user_regs_struct &registers() { return registers_; }
+  arch::Registers &registers() { return registers_; }
   /// Writes the registers, as they are kept here.
   bool write_registers();
 
@@ -87,25 +81,19 @@ protected:
 private:
   pid_t await_change();
   Result<void> resume();
-  Result<void> enter(const SystemCall &call);
-  Result<long> leave(const SystemCall &call);
+  Result<void> enter(const arch::SystemCall &call);
+  Result<long> leave(const arch::SystemCall &call);
   Result<void> skip_call();
   Result<void> judge_by_filters(bool yes);
-  Result<bool> is_about_to_make(const SystemCall &call);
+  Result<bool> is_about_to_make(const arch::SystemCall &call);
   void note_made_thread();
 
   Tid thread_;
   bool alive_ = true;
   int stop_status_ = 0;
-  user_regs_struct registers_{};
+  arch::Registers registers_{};
   ClientAddr call_site_{};
   std::optional<Tid> made_thread_;
 };
-
-/// The syscall instruction of x86-64.
-inline constexpr std::array<std::byte, 2> syscall_instruction = {std::byte{0x0f}, std::byte{0x05}};
-
-/// In orig_rax: the thread is in no system call.
-inline constexpr std::uint64_t no_system_call = ~std::uint64_t{0};
 
 } // namespace vfio_shim::client

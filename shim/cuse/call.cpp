@@ -6,9 +6,9 @@ namespace vfio_shim::cuse {
 
 namespace {
 
-/// What a call gets that is answered early, if nobody is left to give it its result: the same as
-/// any call that is under way when the daemon dies.
-constexpr int daemon_has_died = ECONNABORTED;
+/// What a call gets that is answered early. A thread that has a signal, or is being seized, never
+/// sees it: the kernel has it make the call once more (ERESTARTNOINTR, include/linux/errno.h).
+constexpr int make_it_again = -513;
 
 /// Failures that an operator wants to hear of: the client could not be helped, rather than wrong.
 bool deserves_warning(const Error &error) {
@@ -28,8 +28,8 @@ Call::Call(fuse_req_t request, unsigned int command, std::uint64_t argument,
       hold_(surroundings.hold),
       client_(
           Tid{fuse_req_ctx(request)->pid},
-          [request] { return fuse_reply_err(request, daemon_has_died) == 0; }, residents,
-          std::move(surroundings)),
+          [request] { return fuse_reply_ioctl(request, make_it_again, nullptr, 0) == 0; },
+          residents, std::move(surroundings)),
       observed_(observer, observe::trace::Kind::call, std::move(file),
                 Tid{fuse_req_ctx(request)->pid}, command, argument) {}
 

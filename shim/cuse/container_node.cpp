@@ -22,21 +22,22 @@ constexpr unsigned int identify_command = _IO('S', 0xf0);
 } // namespace
 
 Result<std::shared_ptr<ContainerNode>>
-ContainerNode::create(WorkerPool &pool, NodeLook look, client::AbandonedDescriptors &abandoned,
+ContainerNode::create(WorkerPool &pool, NodeLook look, client::LeftInClients &left_in_clients,
                       ContainerLimits limits, ContainerOptions options,
                       std::shared_ptr<DeviceMemory> device_memory, observe::Observer &observer) {
-  std::shared_ptr<ContainerNode> node(new ContainerNode(
-      pool, look.name, abandoned, limits, std::move(options), std::move(device_memory), observer));
+  std::shared_ptr<ContainerNode> node(new ContainerNode(pool, look.name, left_in_clients, limits,
+                                                        std::move(options),
+                                                        std::move(device_memory), observer));
   VFIO_SHIM_TRY(node->appear(std::move(look)));
   return node;
 }
 
 ContainerNode::ContainerNode(WorkerPool &pool, const std::string &name,
-                             client::AbandonedDescriptors &abandoned, ContainerLimits limits,
+                             client::LeftInClients &left_in_clients, ContainerLimits limits,
                              ContainerOptions options, std::shared_ptr<DeviceMemory> device_memory,
                              observe::Observer &observer)
     : Node(pool, name),
-      abandoned_(abandoned),
+      left_in_clients_(left_in_clients),
       limits_(limits),
       options_(std::move(options)),
       device_memory_(std::move(device_memory)),
@@ -54,9 +55,10 @@ void ContainerNode::open(fuse_req_t request, fuse_file_info &file) {
     observed.answered(-1, container.error().code);
     return;
   }
-  OpenContainer::give(files_,
-                      std::make_shared<OpenContainer>(std::move(*container), known_as, abandoned_),
-                      request, file);
+  OpenContainer::give(
+      files_,
+      std::make_shared<OpenContainer>(std::move(*container), known_as, left_in_clients_.abandoned),
+      request, file);
   observed.answered(0, 0);
 }
 
@@ -100,7 +102,9 @@ void ContainerNode::ioctl(fuse_req_t request, fuse_file_info &file, unsigned int
     return;
   }
   OpenContainer::serve(opened, request, command, argument,
-                       client::Surroundings{.find_container = {}, .device_memory = device_memory_},
+                       client::Surroundings{.areas = left_in_clients_.areas,
+                                            .find_container = {},
+                                            .device_memory = device_memory_},
                        observer_);
 }
 

@@ -20,9 +20,9 @@ namespace vfio_shim::cuse {
 /// Makes a new container of every open file.
 class ContainerNode final : public Node {
 public:
-  /// @param abandoned What stays in clients when their containers are closed; outlives the node.
+  /// @param left_in_clients Outlives the node.
   static Result<std::shared_ptr<ContainerNode>>
-  create(WorkerPool &pool, NodeLook look, client::AbandonedDescriptors &abandoned,
+  create(WorkerPool &pool, NodeLook look, client::LeftInClients &left_in_clients,
          ContainerLimits limits, ContainerOptions options,
          std::shared_ptr<DeviceMemory> device_memory, observe::Observer &observer);
 
@@ -45,14 +45,14 @@ private:
   using OpenContainer = OpenFile<Container>;
   using Handle = OpenContainer::Handle;
 
-  ContainerNode(WorkerPool &pool, const std::string &name, client::AbandonedDescriptors &abandoned,
+  ContainerNode(WorkerPool &pool, const std::string &name, client::LeftInClients &left_in_clients,
                 ContainerLimits limits, ContainerOptions options,
                 std::shared_ptr<DeviceMemory> device_memory, observe::Observer &observer);
 
   Result<std::shared_ptr<Container>> make_container(uid_t user, FileNumber number, Pid client);
   bool answer_identify(std::uint64_t token, const Handle &opened);
 
-  client::AbandonedDescriptors &abandoned_;
+  client::LeftInClients &left_in_clients_;
   OpenLimits limits_;
   ContainerOptions options_;
   std::shared_ptr<DeviceMemory> device_memory_;

@@ -28,7 +28,7 @@ public:
   /// @param janitor Told of groups whose file is closed while a device of theirs is open.
   static Result<std::shared_ptr<GroupNode>> create(WorkerPool &pool, NodeLook look, GroupId id,
                                                    Ledger *ledger, Janitor &janitor,
-                                                   client::AbandonedDescriptors &abandoned,
+                                                   client::LeftInClients &left_in_clients,
                                                    client::ContainerFinder find_container,
                                                    observe::Observer &observer);
 
@@ -53,7 +53,7 @@ public:
 
 private:
   GroupNode(WorkerPool &pool, const std::string &name, GroupId id, Ledger *ledger, Janitor &janitor,
-            client::AbandonedDescriptors &abandoned, client::ContainerFinder find_container,
+            client::LeftInClients &left_in_clients, client::ContainerFinder find_container,
             observe::Observer &observer);
 
   /// An open() that is not answered yet: whether the group is free is not known.
@@ -70,7 +70,7 @@ private:
   const GroupId id_;
   Ledger *const ledger_;
   Janitor &janitor_;
-  client::AbandonedDescriptors &abandoned_;
+  client::LeftInClients &left_in_clients_;
   const client::ContainerFinder find_container_;
   observe::Observer &observer_;
   OpenGroup::Files files_;

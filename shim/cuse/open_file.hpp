@@ -2,7 +2,7 @@
 /// What a node keeps for each of its open files.
 #pragma once
 
-#include "client/resident_descriptors.hpp"
+#include "client/left_in_clients.hpp"
 #include "cuse/call.hpp"
 #include "cuse/call_queue.hpp"
 #include "cuse/open_files.hpp"

@@ -43,7 +43,7 @@ Result<std::unique_ptr<Server>> Server::create(ServerOptions options, Ledger &le
                                     {.name = server->options_.prefix + "/vfio",
                                      .number = std::move(*number),
                                      .permissions = server->options_.container},
-                                    server->abandoned_, server->options_.container_limits,
+                                    server->left_in_clients_, server->options_.container_limits,
                                     containers, device_memory, observer);
   if (!node)
     return pass_on(node);
@@ -108,7 +108,7 @@ Result<std::shared_ptr<GroupNode>> Server::create_node(GroupId id) {
       {.name = fmt::format("{}/{}", options_.prefix, id.value),
        .number = std::move(*number),
        .permissions = options_.groups},
-      id, &ledger_, *janitor_, abandoned_,
+      id, &ledger_, *janitor_, left_in_clients_,
       [container = container_](const Fd &file) { return container->find(file); }, observer_);
 }
 
@@ -131,7 +131,7 @@ void Server::look_after_abandoned() {
   constexpr std::chrono::seconds patience{2};
   const auto until = std::chrono::steady_clock::now() + patience;
   janitor_->repeat([this, until] {
-    return abandoned_.forget_ended() && std::chrono::steady_clock::now() < until;
+    return left_in_clients_.abandoned.forget_ended() && std::chrono::steady_clock::now() < until;
   });
 }
 

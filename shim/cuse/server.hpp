@@ -86,7 +86,7 @@ private:
   Ledger &ledger_;
   observe::Observer &observer_;
   std::shared_ptr<DeviceNumbers> numbers_;
-  client::AbandonedDescriptors abandoned_{[this] { look_after_abandoned(); }};
+  client::LeftInClients left_in_clients_{[this] { look_after_abandoned(); }};
   std::unique_ptr<Janitor> janitor_;
   std::shared_ptr<WorkerPool>
       pool_; ///< Its end waits for the last call, so all that calls use is still there.

@@ -16,7 +16,8 @@ constexpr int supervisor_has_died = ENOSYS;
 
 } // namespace
 
-Result<Caller> Caller::of(const Listener &listener, const TrappedCall &call) {
+Result<Caller> Caller::of(const Listener &listener, const TrappedCall &call,
+                          client::ClientAreas &areas) {
   const auto pid = client::thread_group(call.thread);
   if (!pid)
     return pass_on(pid);
@@ -26,7 +27,7 @@ Result<Caller> Caller::of(const Listener &listener, const TrappedCall &call) {
   auto process = client::open_process(*pid);
   if (!process)
     return pass_on(process);
-  Caller caller(listener, call, *pid, std::move(*thread), std::move(*process));
+  Caller caller(listener, call, areas, *pid, std::move(*thread), std::move(*process));
   VFIO_SHIM_TRY(caller.check_it_waits());
   return caller;
 }
@@ -49,7 +50,7 @@ Result<Fd> Caller::copy_of(ClientFd number) const {
 
 Result<std::unique_ptr<client::BorrowedThread>>
 Caller::borrow(const std::function<void()> &before) const {
-  return client::BorrowedThread::borrow(call_.thread, [&] {
+  return client::BorrowedThread::borrow(call_.thread, areas_, [&] {
     before();
     // If the answer arrives, the call still waited: then the thread that was seized is the caller.
     return listener_.answer(call_, -supervisor_has_died);

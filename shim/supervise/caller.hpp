@@ -27,8 +27,10 @@ namespace vfio_shim::supervise {
 /// its id stays its own until it is given back.
 class Caller {
 public:
+  /// @param areas For borrow(); outlives the caller.
   /// @return ESRCH: it was killed.
-  static Result<Caller> of(const Listener &listener, const TrappedCall &call);
+  static Result<Caller> of(const Listener &listener, const TrappedCall &call,
+                           client::ClientAreas &areas);
 
   /// Its process.
   Pid pid() const { return pid_; }
@@ -58,9 +60,11 @@ public:
   }) const;
 
 private:
-  Caller(const Listener &listener, const TrappedCall &call, Pid pid, Fd thread, Fd process)
+  Caller(const Listener &listener, const TrappedCall &call, client::ClientAreas &areas, Pid pid,
+         Fd thread, Fd process)
       : listener_(listener),
         call_(call),
+        areas_(areas),
         pid_(pid),
         thread_(std::move(thread)),
         process_(std::move(process)) {}
@@ -70,6 +74,7 @@ private:
 
   const Listener &listener_;
   TrappedCall call_;
+  client::ClientAreas &areas_;
   Pid pid_;
   Fd thread_; ///< A pidfd. The process's first thread may have ended, and with it its descriptors.
   Fd process_;

@@ -109,14 +109,12 @@ private:
 /// KVM takes such calls only from the process whose machine it is.
 Result<void> set_attribute(client::BorrowedThread &thread, ClientFd kvm, kvm_device_attr attribute,
                            ClientFd file) {
-  const auto scratch = thread.scratch();
-  if (!scratch)
-    return pass_on(scratch);
-  attribute.addr = scratch->value + offsetof(Argument, file);
+  const ClientAddr scratch = thread.scratch();
+  attribute.addr = scratch.value + offsetof(Argument, file);
   const Argument argument{.attribute = attribute, .file = file.value};
-  VFIO_SHIM_TRY(write_memory(thread.id(), *scratch, std::as_bytes(std::span(&argument, 1))));
+  VFIO_SHIM_TRY(write_memory(thread.id(), scratch, std::as_bytes(std::span(&argument, 1))));
   VFIO_SHIM_TRY(thread.system_call(SYS_ioctl, {static_cast<std::uint64_t>(kvm.value),
-                                               KVM_SET_DEVICE_ATTR, scratch->value, 0, 0, 0}));
+                                               KVM_SET_DEVICE_ATTR, scratch.value, 0, 0, 0}));
   return {};
 }
 
@@ -139,8 +137,9 @@ Result<void> set_attributes(client::BorrowedThread &thread, ClientFd kvm, kvm_de
 
 } // namespace
 
-bool KvmRegistrations::serve(const Listener &listener, const TrappedCall &call) {
-  const auto caller = Caller::of(listener, call);
+bool KvmRegistrations::serve(const Listener &listener, const TrappedCall &call,
+                             client::ClientAreas &areas) {
+  const auto caller = Caller::of(listener, call, areas);
   auto request = caller ? understand(call, *caller) : std::nullopt;
   if (!request)
     return false;

@@ -2,6 +2,8 @@
 /// Groups that are made known to KVM.
 #pragma once
 
+#include "client/client_area.hpp"
+
 #include "vfio_shim/fd.hpp"
 #include "vfio_shim/result.hpp"
 
@@ -28,7 +30,7 @@ public:
   /// Serves KVM_SET_DEVICE_ATTR, in the client's own thread. To be called by a thread that ends
   /// afterwards (client::BorrowedThread says why).
   /// @return Whether the call was answered. If not, it is not about a group of ours.
-  bool serve(const Listener &listener, const TrappedCall &call);
+  bool serve(const Listener &listener, const TrappedCall &call, client::ClientAreas &areas);
 
   /// Forgets what KVM has forgotten, because the client has closed its device of KVM, and looks
   /// whether its files have come back.

@@ -55,8 +55,8 @@ std::optional<Result<HotResetInfo>> carry_out(const TrappedCall &call, const Cal
 }
 
 /// @return Whether the call was answered. If not, it is not about a device of ours.
-bool serve_reset(const Listener &listener, const TrappedCall &call) {
-  const auto caller = Caller::of(listener, call);
+bool serve_reset(const Listener &listener, const TrappedCall &call, client::ClientAreas &areas) {
+  const auto caller = Caller::of(listener, call, areas);
   const auto info = caller ? carry_out(call, *caller) : std::nullopt;
   if (!info)
     return false;
@@ -72,9 +72,10 @@ bool serve_reset(const Listener &listener, const TrappedCall &call) {
   return true;
 }
 
-void serve(const Listener &listener, KvmRegistrations &kvm, const TrappedCall &call) {
-  const bool answered =
-      call.command == KVM_SET_DEVICE_ATTR ? kvm.serve(listener, call) : serve_reset(listener, call);
+void serve(const Listener &listener, KvmRegistrations &kvm, client::ClientAreas &areas,
+           const TrappedCall &call) {
+  const bool answered = call.command == KVM_SET_DEVICE_ATTR ? kvm.serve(listener, call, areas)
+                                                            : serve_reset(listener, call, areas);
   if (!answered)
     listener.let_through(call);
 }
@@ -93,6 +94,7 @@ void serve(const Listener &listener, KvmRegistrations &kvm, const TrappedCall &c
   constexpr std::chrono::milliseconds glance{500};
   constexpr std::chrono::milliseconds forever{-1};
   KvmRegistrations kvm;
+  client::ClientAreas areas;
   std::atomic<int> being_served = 0; // Each may leave something to look after.
   for (;;) {
     const bool look_after = being_served != 0;
@@ -103,8 +105,8 @@ void serve(const Listener &listener, KvmRegistrations &kvm, const TrappedCall &c
       continue;
     if (const auto call = listener.take()) {
       ++being_served;
-      std::thread([&listener, &kvm, &being_served, call = *call] {
-        serve(listener, kvm, call);
+      std::thread([&listener, &kvm, &areas, &being_served, call = *call] {
+        serve(listener, kvm, areas, call);
         --being_served;
       }).detach();
     }

@@ -64,7 +64,8 @@ testing::AssertionResult Child::wait(std::chrono::seconds patience) {
   if (WIFSIGNALED(*status_))
     return testing::AssertionFailure() << "the child died of signal " << WTERMSIG(*status_);
   if (WEXITSTATUS(*status_) != 0)
-    return testing::AssertionFailure() << "something failed in the child";
+    return testing::AssertionFailure()
+           << "something failed in the child: it exited with " << WEXITSTATUS(*status_);
   return testing::AssertionSuccess();
 }
 

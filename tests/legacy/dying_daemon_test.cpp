@@ -1,0 +1,182 @@
+// The daemon is killed while it has borrowed a thread, at each system call that it makes then. Its
+// client gets an answer, and is otherwise as it was: registers, signals, descriptors, threads.
+
+#include <cerrno>
+#include <csignal>
+#include <cstdlib>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <string>
+
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "child.h"
+#include "doomed_daemon.h"
+#include "patience.h"
+#include "suite.h"
+#include "thread_state.h"
+
+namespace {
+
+using namespace legacy;
+using namespace std::chrono_literals;
+namespace fs = std::filesystem;
+
+/// Each step takes a daemon of its own, so usually one in several is tried.
+constexpr const char *every_step = "VFIO_SHIM_TEST_EVERY_STEP";
+
+/// What a program has open, and as what.
+std::map<int, std::string> descriptors() {
+  std::map<int, std::string> open;
+  for (const auto &entry : fs::directory_iterator{"/proc/self/fd"}) {
+    std::error_code gone; // The directory's own.
+    const std::string file = fs::read_symlink(entry.path(), gone);
+    if (!gone) // A dead daemon's nodes are "deleted".
+      open.emplace(std::stoi(entry.path().filename()), file.substr(0, file.find(' ')));
+  }
+  return open;
+}
+
+std::size_t threads() {
+  return static_cast<std::size_t>(
+      std::distance(fs::directory_iterator{"/proc/self/task"}, fs::directory_iterator{}));
+}
+
+/// The calling thread's mask, as the kernel has it.
+std::uint64_t blocked_signals() {
+  std::uint64_t mask = 0;
+  ::syscall(SYS_rt_sigprocmask, SIG_BLOCK, nullptr, &mask, sizeof(mask));
+  return mask;
+}
+
+void block_some_signals() {
+  sigset_t some;
+  sigemptyset(&some);
+  sigaddset(&some, SIGUSR2);
+  sigaddset(&some, SIGRTMIN + 5);
+  ASSERT_EQ(::sigprocmask(SIG_BLOCK, &some, nullptr), 0);
+}
+
+/// A client's call for which it is borrowed.
+struct Borrowing {
+  unsigned long request;
+  /// Sets the client up, and says what the call is made on, and with what.
+  std::function<std::pair<int, const void *>(const PciDevice &)> prepare;
+};
+
+class DyingDaemonSuite : public testing::Test {
+protected:
+  /// Kills a daemon at one step after the other of the same call.
+  /// @param first The first step, @param stride and how far they are apart.
+  static void die_in(const Borrowing &borrowing, int first, int stride) {
+    if (std::getenv(every_step) != nullptr)
+      first = stride = 1;
+    int deaths = 0;
+    for (int step = first; die_at(step, borrowing); step += stride) {
+      ++deaths;
+      if (HasFailure())
+        FAIL() << "killed at step " << step;
+    }
+    EXPECT_GT(deaths, 5) << "there is nothing to die in";
+    RecordProperty("deaths", deaths);
+  }
+
+private:
+  /// @return Whether the daemon came to that step.
+  static bool die_at(int step, const Borrowing &borrowing) {
+    const PciDevice device = topology::lone_edus(2)[1];
+    DoomedDaemon daemon{device.group};
+    const Signpost ready, go;
+    Child client{[&] { be_client(device, borrowing, ready, go); }};
+    EXPECT_TRUE(ready.await());
+    daemon.watch();
+    go.announce();
+    const bool died = daemon.dies_at(step, [&] { return client.ends_within(0ms); });
+    EXPECT_TRUE(client.wait());
+    return died;
+  }
+
+  static void be_client(const PciDevice &device, const Borrowing &borrowing, const Signpost &ready,
+                        const Signpost &go) {
+    block_some_signals();
+    const auto [file, argument] = borrowing.prepare(device);
+    ready.announce();
+    ASSERT_TRUE(go.await());
+    const auto before = descriptors();
+    const std::uint64_t mask = blocked_signals();
+    ThreadState state = ThreadState::distinctive(), after;
+    const long answer = ioctl_with(state, after, file, borrowing.request, argument);
+    EXPECT_EQ(blocked_signals(), mask);
+    EXPECT_EQ(after, state) << "registers, the red zone, or a vector register";
+    EXPECT_TRUE(within(1s, [] { return threads() == 1; })) << "a thread of the daemon's is left";
+    if (answer < 0) {
+      EXPECT_TRUE(answer == -ENOTCONN || answer == -ECONNABORTED || answer == -ENODEV) << answer;
+      EXPECT_EQ(descriptors(), before);
+    }
+  }
+};
+
+/// What a client keeps until it ends.
+struct Kept {
+  explicit Kept(const PciDevice &device)
+      : container{DoomedDaemon::provider()}, group{DoomedDaemon::provider(), device.group} {
+    group.set_container(container).or_throw("VFIO_GROUP_SET_CONTAINER");
+    container.set_iommu(IommuType::Type1v2).or_throw("VFIO_SET_IOMMU");
+  }
+
+  Container container;
+  Group group;
+  std::unique_ptr<Memory> memory;
+  vfio_iommu_type1_dma_map map{};
+  std::string name;
+};
+
+/// The calling process's; it ends with _exit().
+Kept &keep(const PciDevice &device) {
+  static auto *kept = new Kept{device};
+  return *kept;
+}
+
+std::pair<int, const void *> about_to_map(Kept &kept, Bytes size) {
+  kept.memory = std::make_unique<Memory>(size);
+  ::madvise(kept.memory->data(), size.count, MADV_NOHUGEPAGE);
+  kept.memory->fill({0}, size, 1);
+  kept.map = map_request(some_iova, kept.memory->data(), size);
+  return {kept.container.fd().number(), &kept.map};
+}
+
+class DyingDaemon : public DyingDaemonSuite {};
+
+TEST_F(DyingDaemon, WhileItHandsADeviceOver) {
+  die_in({.request = VFIO_GROUP_GET_DEVICE_FD,
+          .prepare =
+              [](const PciDevice &device) {
+                Kept &kept = keep(device);
+                kept.name = device.address;
+                return std::pair<int, const void *>{kept.group.fd().number(), kept.name.c_str()};
+              }},
+         3, 101);
+}
+
+TEST_F(DyingDaemon, InAClientsFirstMapOfPrivateMemory) {
+  die_in({.request = VFIO_IOMMU_MAP_DMA,
+          .prepare = [](const PciDevice &device) { return about_to_map(keep(device), page); }},
+         5, 97);
+}
+
+TEST_F(DyingDaemon, InALaterMapThatTheClientPinsItself) {
+  die_in({.request = VFIO_IOMMU_MAP_DMA,
+          .prepare =
+              [](const PciDevice &device) {
+                Kept &kept = keep(device);
+                const Memory first{page};
+                kept.container.map(some_iova + 64_MiB, first).or_throw("VFIO_IOMMU_MAP_DMA");
+                return about_to_map(kept, page * 2048);
+              }},
+         2, 61);
+}
+
+} // namespace
