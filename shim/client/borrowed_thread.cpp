@@ -2,7 +2,6 @@
 
 #include "client/seizure.hpp"
 #include "client/thread_state.hpp"
-#include "client/vdso_corner.hpp"
 
 #include "vfio_shim/process_memory.hpp"
 
@@ -81,15 +80,23 @@ Result<void> BorrowedThread::settle() {
     return lost("PTRACE_GETSIGMASK");
   VFIO_SHIM_TRY(check_instruction());
   prepare_mending();
-  const auto process = thread_group(id());
-  if (!process)
-    return pass_on(process);
-  process_ = *process;
+  process_ = thread_group(id()).value_or(Pid{id().value}); // For want of descriptors: as good.
   area_ = areas_.take(id(), process_);
+  if (area_) {
+    VFIO_SHIM_TRY(be_mendable());
+    return block_signals();
+  }
+  const auto made = make_area();
+  if (made || !alive())
+    return made;
+  why_no_area_ = made.error();
+  return {};
+}
+
+Result<ClientArea> BorrowedThread::area() const {
   if (!area_)
-    return make_area();
-  VFIO_SHIM_TRY(be_mendable());
-  return block_signals();
+    return tl::unexpected(why_no_area_);
+  return *area_;
 }
 
 /// A 32-bit client, or one that entered the kernel another way, cannot make our calls.
@@ -124,18 +131,20 @@ void BorrowedThread::prepare_mending() {
 /// Once in a process's life. Where there is no corner, nothing would mend the thread in these
 /// calls.
 Result<void> BorrowedThread::make_area() {
-  const auto corner = VdsoCorner::take(id(), mending_);
-  if (corner)
-    VFIO_SHIM_TRY(stand_in(corner->code()));
+  corner_ = VdsoCorner::take(id(), mending_);
+  if (corner_)
+    VFIO_SHIM_TRY(stand_in(corner_->code()));
   VFIO_SHIM_TRY(block_signals());
   auto made = map_area();
   if (!made)
     return pass_on(made);
   // What memory that has just been mapped can lack is memory.
-  if (!made->mark(id()))
+  if (!made->mark(id()) || !made->write(id(), mending_))
     return fail(ENOMEM, "the memory of our area in the client");
   area_ = *made;
-  return be_mendable(); // Before the corner goes.
+  VFIO_SHIM_TRY(be_mendable());
+  corner_.reset(); // The thread does not stand in it any more.
+  return {};
 }
 
 Result<ClientArea> BorrowedThread::map_area() {
@@ -221,9 +230,11 @@ void BorrowedThread::restore(long ioctl_result) {
     mending_.rip = restored.rip;
     (void)write_mending();
   }
-  if ((mask_changed_ &&
-       trace(PTRACE_SETSIGMASK, id(), sizeof(mending_.signal_mask), &mending_.signal_mask) != 0) ||
-      !write_registers() || !detach(0))
+  bool done = !mask_changed_ || trace(PTRACE_SETSIGMASK, id(), sizeof(mending_.signal_mask),
+                                      &mending_.signal_mask) == 0;
+  done = done && write_registers();
+  corner_.reset(); // While the thread is stopped.
+  if (!done || !detach(0))
     (void)lost("PTRACE_DETACH");
 }
 

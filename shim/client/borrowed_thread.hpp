@@ -4,6 +4,7 @@
 
 #include "client/client_area.hpp"
 #include "client/traced_thread.hpp"
+#include "client/vdso_corner.hpp"
 
 #include "vfio_shim/result.hpp"
 #include "vfio_shim/units.hpp"
@@ -36,19 +37,19 @@ public:
   ///        answer stands if we die.
   /// @return EBUSY: somebody else traces it, or it has seccomp filters that cannot be suspended.
   ///         ESRCH: it is dying, or @p let_go said no. After ESRCH @p let_go may or may not have
-  ///         been called; after EBUSY it has not. After EOPNOTSUPP (a 32-bit call) and ENOMEM (the
-  ///         client may not map any more) the ioctl has been answered with that.
+  ///         been called; after EBUSY it has not. After EOPNOTSUPP (a 32-bit call) the ioctl has
+  ///         been answered with that.
   static Result<std::unique_ptr<BorrowedThread>> borrow(Tid thread, ClientAreas &areas,
                                                         const std::function<bool()> &let_go);
 
   /// Gives the thread back with EINTR if nobody has given it back: a bug's last defence.
   ~BorrowedThread();
 
-  /// Memory of the client that nobody else uses, for what system calls point to.
-  ClientAddr scratch() const { return area_->scratch(); }
+  /// Our area in the client.
+  /// @return ENOMEM: there is none, because the client may not map any more. The thread can make
+  ///         system calls that point to nothing all the same.
+  Result<ClientArea> area() const;
   static constexpr std::size_t scratch_size = ClientArea::scratch_size;
-  /// As much again, for receiving descriptors.
-  ClientAddr reception() const { return area_->reception(); }
 
   /// Places in the client where numbers of descriptors will be, or arch::Mending::no_descriptor.
   using Places = std::array<ClientAddr, arch::Mending::the_duplicate>;
@@ -89,7 +90,9 @@ private:
 
   ClientAreas &areas_;
   Pid process_{};
+  std::optional<VdsoCorner> corner_; ///< While there is no area.
   std::optional<ClientArea> area_;
+  Error why_no_area_{};
   arch::Mending mending_{};
   bool mask_changed_ = false;
 };

@@ -133,7 +133,10 @@ Result<void> CallingThread::ioctl_openly(const Fd &file, unsigned long command,
   const auto there = *known ? Result<Foothold>(**known) : make_resident(**thread, file);
   if (!there)
     return pass_on(there);
-  const auto done = call_ioctl(**thread, there->file, command, (*thread)->scratch(), argument);
+  const auto area = (*thread)->area();
+  if (!area)
+    return pass_on(area);
+  const auto done = call_ioctl(**thread, there->file, command, area->scratch(), argument);
   if (!there->stays)
     (void)(*thread)->system_call(SYS_close,
                                  {static_cast<std::uint64_t>(there->file.value), 0, 0, 0, 0, 0});

@@ -135,7 +135,10 @@ Result<ClientFd> receive_descriptor(TracedThread &thread, ClientAddr scratch, co
 
 Result<ClientFd> install_descriptor(BorrowedThread &thread, const Fd &process, const Fd &file,
                                     ClientFd least) {
-  const ClientAddr scratch = thread.reception();
+  const auto area = thread.area();
+  if (!area)
+    return pass_on(area);
+  const ClientAddr scratch = area->reception();
   const BorrowedThread::Places places{
       ClientAddr{address_of(scratch, offsetof(Layout, sockets))},
       ClientAddr{address_of(scratch, offsetof(Layout, sockets) + sizeof(int))},

@@ -23,7 +23,10 @@ constexpr std::uint64_t thread_flags =
 } // namespace
 
 Result<std::unique_ptr<ErrandThread>> ErrandThread::send(BorrowedThread &from) {
-  const ClientAddr code = from.area_->code();
+  const auto area = from.area();
+  if (!area)
+    return pass_on(area);
+  const ClientAddr code = area->code();
   from.call_from(code + arch::ClientCode::clone_end);
   const auto cloned = from.system_call(SYS_clone, {thread_flags, 0, 0, 0, 0, 0});
   from.call_from(code + arch::ClientCode::call_end);
@@ -36,17 +39,17 @@ Result<std::unique_ptr<ErrandThread>> ErrandThread::send(BorrowedThread &from) {
                ? fail(ENOMEM, "the client may have no more threads")
                : pass_on(cloned);
   }
-  std::unique_ptr<ErrandThread> sent(new ErrandThread(from, *thread));
-  VFIO_SHIM_TRY(sent->settle(code));
+  std::unique_ptr<ErrandThread> sent(new ErrandThread(from, *thread, *area));
+  VFIO_SHIM_TRY(sent->settle());
   return sent;
 }
 
 /// Parts it from the client's descriptors. The kernel makes it an empty table without ever copying
 /// the client's: no file is opened and closed once more by that.
-Result<void> ErrandThread::settle(ClientAddr code) {
+Result<void> ErrandThread::settle() {
   VFIO_SHIM_TRY(wait_for_stop());
   VFIO_SHIM_TRY(read_registers());
-  call_from(code + arch::ClientCode::errand_end);
+  call_from(area_.code() + arch::ClientCode::errand_end);
   const auto parted = system_call(SYS_close_range, {0, ~0U, CLOSE_RANGE_UNSHARE, 0, 0, 0});
   return parted ? Result<void>{} : pass_on(parted);
 }

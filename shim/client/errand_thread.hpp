@@ -34,15 +34,17 @@ public:
   Result<ClientFd> take(const Fd &file);
 
   /// A page of the client for what its system calls point to.
-  ClientAddr scratch() const { return from_.area_->errand_scratch(); }
+  ClientAddr scratch() const { return area_.errand_scratch(); }
 
 private:
-  ErrandThread(BorrowedThread &from, Tid thread) : TracedThread(thread), from_(from) {}
+  ErrandThread(BorrowedThread &from, Tid thread, const ClientArea &area)
+      : TracedThread(thread), from_(from), area_(area) {}
 
-  Result<void> settle(ClientAddr code);
+  Result<void> settle();
   void end();
 
   BorrowedThread &from_;
+  ClientArea area_;
 };
 
 } // namespace vfio_shim::client

@@ -97,6 +97,13 @@ VdsoCorner::VdsoCorner(VdsoCorner &&other) noexcept
       place_(std::exchange(other.place_, {})),
       lock_(std::move(other.lock_)) {}
 
+VdsoCorner &VdsoCorner::operator=(VdsoCorner &&other) noexcept {
+  std::swap(thread_, other.thread_);
+  std::swap(place_, other.place_);
+  std::swap(lock_, other.lock_);
+  return *this;
+}
+
 VdsoCorner::~VdsoCorner() {
   if (place_.value != 0)
     (void)poke(thread_, place_, Words{});

@@ -33,7 +33,7 @@ public:
   static std::optional<VdsoCorner> take(Tid thread, const arch::Mending &mending);
 
   VdsoCorner(VdsoCorner &&other) noexcept;
-  VdsoCorner &operator=(VdsoCorner &&) = delete;
+  VdsoCorner &operator=(VdsoCorner &&other) noexcept;
   VdsoCorner(const VdsoCorner &) = delete;
   VdsoCorner &operator=(const VdsoCorner &) = delete;
   ~VdsoCorner();

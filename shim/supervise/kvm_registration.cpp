@@ -109,7 +109,10 @@ private:
 /// KVM takes such calls only from the process whose machine it is.
 Result<void> set_attribute(client::BorrowedThread &thread, ClientFd kvm, kvm_device_attr attribute,
                            ClientFd file) {
-  const ClientAddr scratch = thread.scratch();
+  const auto area = thread.area();
+  if (!area)
+    return pass_on(area);
+  const ClientAddr scratch = area->scratch();
   attribute.addr = scratch.value + offsetof(Argument, file);
   const Argument argument{.attribute = attribute, .file = file.value};
   VFIO_SHIM_TRY(write_memory(thread.id(), scratch, std::as_bytes(std::span(&argument, 1))));
