@@ -1,5 +1,4 @@
 #include "cli/command_line.hpp"
-#include "cli/prefix.hpp"
 #include "cuse/kernel_nodes.hpp"
 #include "observe/shared_ledger.hpp"
 
@@ -9,6 +8,8 @@
 #include <fmt/ranges.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
+
+#include "daemon/prefix.hpp"
 
 namespace vfio_shim::cli {
 
@@ -24,7 +25,7 @@ int complain(const std::string &what) {
 int release() {
   if (::geteuid() != 0)
     return complain("must be root: it moves device nodes");
-  const auto lock = PrefixLock::acquire(taken_prefix);
+  const auto lock = daemon::PrefixLock::acquire(taken_prefix);
   if (!lock)
     return complain(lock.error().code == EBUSY
                         ? "a daemon serves /dev/vfio: end it, and the kernel's nodes come back"

@@ -1,19 +1,15 @@
 #include "cli/backend_option.hpp"
 #include "cli/command_line.hpp"
-#include "cli/daemon.hpp"
 #include "cli/limit_options.hpp"
-#include "cli/prefix.hpp"
-#include "observe/shared_ledger.hpp"
+#include "cli/observing_options.hpp"
 
 #include "vfio_shim/fd.hpp"
 
-#include <chrono>
 #include <csignal>
 #include <cstring>
 #include <filesystem>
 #include <memory>
 #include <optional>
-#include <thread>
 #include <vector>
 
 #include <fcntl.h>
@@ -21,10 +17,12 @@
 #include <sched.h>
 #include <spdlog/spdlog.h>
 #include <sys/mount.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "daemon/follow_parent.hpp"
+#include "daemon/prefix.hpp"
+#include "daemon/private_daemon.hpp"
 #include "supervise/supervisor.hpp"
 #include "supervise/trap.hpp"
 
@@ -42,7 +40,7 @@ struct RunOptions {
   std::string log_level = "warning";
   Limits limits;
   BackendChoice backend;
-  ObservingOptions observing;
+  daemon::ObservingOptions observing;
   std::vector<std::string> command;
 };
 
@@ -52,94 +50,6 @@ int complain(const Error &error) {
     spdlog::error("{}", error.where);
   return exit_failure;
 }
-
-/// Ends this process with @p signal if @p parent ends first.
-void follow_parent(int signal, pid_t parent) {
-  ::prctl(PR_SET_PDEATHSIG, signal);
-  if (::getppid() != parent)
-    ::raise(signal);
-}
-
-/// A daemon for one command, in a process of its own.
-class PrivateDaemon {
-public:
-  /// Starts it and waits until it serves. It says itself what hinders it.
-  static Result<PrivateDaemon> start(const RunOptions &options) {
-    std::array<int, 2> pipe{};
-    if (::pipe2(pipe.data(), O_CLOEXEC) != 0)
-      return fail_errno("pipe");
-    const Fd ready_reader{pipe[0]};
-    Fd ready_writer{pipe[1]};
-    PrivateDaemon daemon;
-    daemon.prefix_ = fmt::format("vfio-shim.{}", ::getpid());
-    const pid_t parent = ::getpid();
-    daemon.pid_ = ::fork();
-    if (daemon.pid_ < 0)
-      return fail_errno("fork");
-    if (daemon.pid_ == 0)
-      ::_exit(daemon.live(options, parent, ready_writer));
-    ready_writer.reset();
-    char byte = 0;
-    if (::read(ready_reader.get(), &byte, 1) != 1) {
-      ::waitpid(daemon.pid_, nullptr, 0);
-      daemon.pid_ = 0;
-      return fail(ENODEV, "");
-    }
-    return daemon;
-  }
-
-  PrivateDaemon(PrivateDaemon &&other) noexcept
-      : pid_(std::exchange(other.pid_, 0)), prefix_(std::move(other.prefix_)) {}
-  PrivateDaemon(const PrivateDaemon &) = delete;
-  PrivateDaemon &operator=(const PrivateDaemon &) = delete;
-  PrivateDaemon &operator=(PrivateDaemon &&) = delete;
-
-  /// Ends the daemon, at once unless the command has left somebody behind who uses it.
-  ~PrivateDaemon() {
-    if (pid_ == 0)
-      return;
-    ::kill(pid_, SIGUSR1);
-    constexpr int patience = 200;
-    for (int tries = 0; tries < patience; ++tries) {
-      if (::waitpid(pid_, nullptr, WNOHANG) != 0) {
-        observe::SharedLedger::remove_left_behind(prefix_); // Of a daemon that was killed.
-        return;
-      }
-      std::this_thread::sleep_for(std::chrono::milliseconds(10));
-    }
-    spdlog::warn("the command has left processes that use the nodes: the daemon (pid {}) stays "
-                 "until they end",
-                 pid_);
-  }
-
-  const std::string &prefix() const { return prefix_; }
-
-private:
-  PrivateDaemon() = default;
-
-  int live(const RunOptions &options, pid_t parent, Fd &ready) const {
-    ::setsid(); // ^C is for the command.
-    follow_parent(SIGUSR1, parent);
-    DaemonOptions daemon;
-    daemon.server.prefix = prefix_;
-    daemon.remember_numbers = false;
-    daemon.server.mapping_limit = options.limits.mappings;
-    daemon.server.iova_window = options.limits.iova_window;
-    daemon.server.backend = options.backend.kind;
-    daemon.observing = options.observing;
-    daemon.ready = [&ready] {
-      [[maybe_unused]] const ssize_t written = ::write(ready.get(), "", 1);
-      ready.reset();
-    };
-    const auto done = run_daemon(daemon);
-    if (!done)
-      return complain(done.error());
-    return exit_ok;
-  }
-
-  pid_t pid_ = 0;
-  std::string prefix_;
-};
 
 /// Puts the nodes of @p prefix where legacy programs look, for this process and its children only.
 Result<void> enter_view(const std::string &prefix) {
@@ -160,7 +70,7 @@ Result<void> enter_view(const std::string &prefix) {
 [[noreturn]] void become_command(const RunOptions &options, const std::string &prefix,
                                  const supervise::Supervisor *supervisor,
                                  const sigset_t &signal_mask, pid_t parent) {
-  follow_parent(SIGKILL, parent);
+  daemon::follow_parent(SIGKILL, parent);
   const auto entered = enter_view(prefix);
   if (!entered)
     ::_exit(complain(entered.error()));
@@ -234,25 +144,34 @@ int run_command(const RunOptions &options, const std::string &prefix) {
   return wait_for_command(child, signals);
 }
 
+daemon::DaemonOptions options_of_daemon(const RunOptions &options) {
+  daemon::DaemonOptions daemon;
+  daemon.server.mapping_limit = options.limits.mappings;
+  daemon.server.iova_window = options.limits.iova_window;
+  daemon.server.backend = options.backend.kind;
+  daemon.observing = options.observing;
+  return daemon;
+}
+
 int run(const RunOptions &options) {
   spdlog::set_level(spdlog::level::from_str(options.log_level));
   if (options.backend.asks_too_much())
     return exit_usage;
-  const std::string prefix = options.prefix.empty() ? default_prefix() : options.prefix;
+  const std::string prefix = options.prefix.empty() ? daemon::default_prefix() : options.prefix;
   // A daemon that serves may have another backend or other limits, and records nothing for us.
   const bool private_daemon = options.private_daemon || options.backend.given ||
                               options.limits.given || options.observing.need_own_daemon();
-  if (!private_daemon && is_served(prefix))
+  if (!private_daemon && daemon::is_served(prefix))
     return run_command(options, prefix);
   if (!options.prefix.empty())
     return complain({.code = ENODEV,
                      .where = fmt::format("no daemon serves /dev/{0}: start one with `vfio-shim "
                                           "serve --prefix {0}`, or leave --prefix out",
                                           prefix)});
-  const auto daemon = PrivateDaemon::start(options);
-  if (!daemon)
-    return complain(daemon.error());
-  return run_command(options, daemon->prefix());
+  const auto own = daemon::PrivateDaemon::start(options_of_daemon(options));
+  if (!own)
+    return complain(own.error());
+  return run_command(options, own->prefix());
 }
 
 } // namespace
@@ -271,7 +190,7 @@ void add_run(CommandLine &line) {
       ->excludes(prefix);
   add_backend_option(*command, options->backend)->excludes(prefix);
   add_limit_options(*command, options->limits, prefix);
-  options->observing.add_to(*command, prefix); // Implies --private.
+  add_observing_options(*command, options->observing, prefix); // Implies --private.
   command->add_flag_callback(
       "--unsupervised", [options] { options->supervised = false; },
       "Leave what the command says of groups to KVM, and resets of a bus, to the kernel, which "

@@ -1,8 +1,7 @@
 #include "cli/backend_option.hpp"
 #include "cli/command_line.hpp"
-#include "cli/daemon.hpp"
 #include "cli/limit_options.hpp"
-#include "cli/prefix.hpp"
+#include "cli/observing_options.hpp"
 
 #include <memory>
 
@@ -11,12 +10,15 @@
 #include <spdlog/spdlog.h>
 #include <systemd/sd-daemon.h>
 
+#include "daemon/daemon.hpp"
+#include "daemon/prefix.hpp"
+
 namespace vfio_shim::cli {
 
 namespace {
 
 struct ServeOptions {
-  DaemonOptions daemon;
+  daemon::DaemonOptions daemon;
   BackendChoice backend;
   Limits limits;
   std::string container_mode = "0666";
@@ -83,7 +85,7 @@ int serve(ServeOptions options) {
   options.daemon.ready = [] { sd_notify(0, "READY=1"); };
   auto done = apply_permissions(options);
   if (done)
-    done = run_daemon(options.daemon);
+    done = daemon::run_daemon(options.daemon);
   if (!done) {
     spdlog::error("{}", done.error().where);
     return exit_failure;
@@ -95,7 +97,7 @@ int serve(ServeOptions options) {
 
 void add_serve(CommandLine &line) {
   auto options = std::make_shared<ServeOptions>();
-  options->daemon.server.prefix = default_prefix();
+  options->daemon.server.prefix = daemon::default_prefix();
   auto *command = line.app.add_subcommand(
       "serve", "Put the legacy nodes under /dev and serve them until SIGTERM");
   auto *prefix = command
@@ -123,7 +125,7 @@ void add_serve(CommandLine &line) {
   add_backend_option(*command, options->backend);
   command->add_flag("--wait-for-devices", options->daemon.wait_for_devices,
                     "Start even if no device is bound to a vfio driver yet");
-  options->daemon.observing.add_to(*command);
+  add_observing_options(*command, options->daemon.observing);
   command->add_option("--log-level", options->log_level, "What to log to stderr")
       ->check(CLI::IsMember({"debug", "info", "warning", "error"}))
       ->capture_default_str();

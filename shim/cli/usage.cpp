@@ -1,6 +1,5 @@
 #include "cli/command_line.hpp"
 #include "cli/human.hpp"
-#include "cli/state_directory.hpp"
 #include "cli/usage_report.hpp"
 #include "observe/usage_book.hpp"
 
@@ -17,13 +16,15 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include "daemon/state_directory.hpp"
+
 namespace vfio_shim::cli {
 
 namespace {
 
 struct UsageOptions {
   std::vector<std::string> files;
-  std::string state = default_state_directory;
+  std::string state = daemon::default_state_directory;
   bool json = false;
 };
 

@@ -1,8 +1,5 @@
-#include "cli/daemon.hpp"
+#include "daemon/daemon.hpp"
 
-#include "cli/hotplug.hpp"
-#include "cli/number_book.hpp"
-#include "cli/prefix.hpp"
 #include "cuse/kernel_nodes.hpp"
 #include "observe/shared_ledger.hpp"
 
@@ -23,7 +20,11 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-namespace vfio_shim::cli {
+#include "daemon/hotplug.hpp"
+#include "daemon/number_book.hpp"
+#include "daemon/prefix.hpp"
+
+namespace vfio_shim::daemon {
 
 namespace {
 
@@ -201,4 +202,4 @@ Result<void> run_daemon(const DaemonOptions &options) {
   return {};
 }
 
-} // namespace vfio_shim::cli
+} // namespace vfio_shim::daemon

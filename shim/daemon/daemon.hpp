@@ -2,14 +2,15 @@
 /// The daemon's life: what `serve` runs in the foreground and `run` in the background.
 #pragma once
 
-#include "cli/observing.hpp"
 #include "cuse/server.hpp"
 
 #include "vfio_shim/result.hpp"
 
 #include <functional>
 
-namespace vfio_shim::cli {
+#include "daemon/observing.hpp"
+
+namespace vfio_shim::daemon {
 
 /// How a daemon is to live.
 struct DaemonOptions {
@@ -27,4 +28,4 @@ struct DaemonOptions {
 /// @return An error whose `where` is one line for people: what is missing and what mends it.
 Result<void> run_daemon(const DaemonOptions &options);
 
-} // namespace vfio_shim::cli
+} // namespace vfio_shim::daemon

@@ -1,6 +1,6 @@
-#include "cli/hotplug.hpp"
+#include "daemon/hotplug.hpp"
 
-namespace vfio_shim::cli {
+namespace vfio_shim::daemon {
 
 Result<HotplugMonitor> HotplugMonitor::create() {
   HotplugMonitor hotplug;
@@ -20,4 +20,4 @@ void HotplugMonitor::drain() {
     udev_device_unref(device);
 }
 
-} // namespace vfio_shim::cli
+} // namespace vfio_shim::daemon

@@ -8,7 +8,7 @@
 
 #include <libudev.h>
 
-namespace vfio_shim::cli {
+namespace vfio_shim::daemon {
 
 /// The kernel's own announcements about VFIO cdevs: they come with or without a udev daemon.
 class HotplugMonitor {
@@ -30,4 +30,4 @@ private:
   std::unique_ptr<udev_monitor, Release> monitor_;
 };
 
-} // namespace vfio_shim::cli
+} // namespace vfio_shim::daemon

@@ -1,4 +1,4 @@
-#include "cli/metrics.hpp"
+#include "daemon/metrics.hpp"
 
 #include "observe/statistics.hpp"
 
@@ -14,7 +14,7 @@
 #include <prometheus/metric_family.h>
 #include <prometheus/text_serializer.h>
 
-namespace vfio_shim::cli {
+namespace vfio_shim::daemon {
 
 namespace {
 
@@ -149,4 +149,4 @@ std::string metrics_text(const observe::LedgerReader &ledger) {
   return prometheus::TextSerializer().Serialize(families);
 }
 
-} // namespace vfio_shim::cli
+} // namespace vfio_shim::daemon

@@ -6,10 +6,10 @@
 
 #include <string>
 
-namespace vfio_shim::cli {
+namespace vfio_shim::daemon {
 
 /// Prometheus' text format, version 0.0.4, of what the ledger and the statistics say now. All names
 /// begin with "vfio_shim_".
 std::string metrics_text(const observe::LedgerReader &ledger);
 
-} // namespace vfio_shim::cli
+} // namespace vfio_shim::daemon

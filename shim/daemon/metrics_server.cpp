@@ -1,6 +1,4 @@
-#include "cli/metrics_server.hpp"
-
-#include "cli/metrics.hpp"
+#include "daemon/metrics_server.hpp"
 
 #include <cstring>
 #include <string_view>
@@ -12,7 +10,9 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
-namespace vfio_shim::cli {
+#include "daemon/metrics.hpp"
+
+namespace vfio_shim::daemon {
 
 namespace {
 
@@ -123,4 +123,4 @@ std::string MetricsServer::answer() const {
   return metrics_text(ledger_);
 }
 
-} // namespace vfio_shim::cli
+} // namespace vfio_shim::daemon

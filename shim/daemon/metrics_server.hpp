@@ -13,7 +13,7 @@
 
 struct MHD_Daemon;
 
-namespace vfio_shim::cli {
+namespace vfio_shim::daemon {
 
 /// Answers GET /metrics, from the daemon's shared memory and in a thread of its own: no call ever
 /// waits for it.
@@ -39,4 +39,4 @@ private:
   MHD_Daemon *http_ = nullptr;
 };
 
-} // namespace vfio_shim::cli
+} // namespace vfio_shim::daemon

@@ -1,6 +1,5 @@
-#include "cli/number_book.hpp"
+#include "daemon/number_book.hpp"
 
-#include "cli/state_directory.hpp"
 #include "observe/ledger_directory.hpp"
 
 #include <algorithm>
@@ -17,7 +16,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-namespace vfio_shim::cli {
+#include "daemon/state_directory.hpp"
+
+namespace vfio_shim::daemon {
 
 namespace fs = std::filesystem;
 
@@ -240,4 +241,4 @@ Result<ReservedNumbers> ReservedNumbers::reserve(const std::string &prefix, bool
   return ReservedNumbers(std::move(locks), block);
 }
 
-} // namespace vfio_shim::cli
+} // namespace vfio_shim::daemon

@@ -13,7 +13,7 @@
 #include <string>
 #include <string_view>
 
-namespace vfio_shim::cli {
+namespace vfio_shim::daemon {
 
 /// Where device numbers are remembered, locked and seen. Other places serve tests.
 struct NumberPlaces {
@@ -68,4 +68,4 @@ private:
   cuse::NumberBlock block_;
 };
 
-} // namespace vfio_shim::cli
+} // namespace vfio_shim::daemon

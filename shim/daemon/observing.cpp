@@ -1,29 +1,10 @@
-#include "cli/observing.hpp"
+#include "daemon/observing.hpp"
 
 #include "observe/ledger_reader.hpp"
 
 #include <fmt/format.h>
 
-namespace vfio_shim::cli {
-
-void ObservingOptions::add_to(CLI::App &command, CLI::Option *unless) {
-  const auto only_ours = [unless](CLI::Option *option) {
-    if (unless != nullptr)
-      option->excludes(unless);
-    return option;
-  };
-  only_ours(command.add_option(
-      "--record", record,
-      "Write every call to this file, for `vfio-shim trace`; one that is there is replaced"));
-  only_ours(command.add_option("--metrics", metrics,
-                               "Serve metrics for Prometheus at [HOST]:PORT, or at a Unix socket's "
-                               "path"));
-  command
-      .add_option("--state", state,
-                  "Directory in which to note which program uses what, for `vfio-shim usage`; '' "
-                  "for none")
-      ->capture_default_str();
-}
+namespace vfio_shim::daemon {
 
 Result<std::unique_ptr<Observing>> Observing::start(const ObservingOptions &options,
                                                     const std::string &prefix,
@@ -61,4 +42,4 @@ void Observing::finish() {
     usage_->finish();
 }
 
-} // namespace vfio_shim::cli
+} // namespace vfio_shim::daemon

@@ -1,9 +1,7 @@
 /// @file
-/// What a daemon notes of its calls, and how the command line asks for it.
+/// What a daemon notes of its calls.
 #pragma once
 
-#include "cli/metrics_server.hpp"
-#include "cli/state_directory.hpp"
 #include "observe/observer.hpp"
 #include "observe/recorder.hpp"
 #include "observe/shared_ledger.hpp"
@@ -11,12 +9,14 @@
 
 #include "vfio_shim/result.hpp"
 
-#include <CLI/CLI.hpp>
 #include <memory>
 #include <string>
 #include <string_view>
 
-namespace vfio_shim::cli {
+#include "daemon/metrics_server.hpp"
+#include "daemon/state_directory.hpp"
+
+namespace vfio_shim::daemon {
 
 /// What is wanted of it.
 struct ObservingOptions {
@@ -24,9 +24,6 @@ struct ObservingOptions {
   std::string metrics;                         ///< The address to serve metrics at; "": none.
   std::string state = default_state_directory; ///< Where the usage book is; "": none is kept.
 
-  /// Adds --record, --metrics and --state to @p command.
-  /// @param unless An option that means somebody else's daemon, which cannot be asked for it.
-  void add_to(CLI::App &command, CLI::Option *unless = nullptr);
   /// Whether anything is asked for that only a daemon of one's own can do.
   bool need_own_daemon() const { return !record.empty() || !metrics.empty(); }
 };
@@ -56,4 +53,4 @@ private:
   std::unique_ptr<observe::Observer> observer_;
 };
 
-} // namespace vfio_shim::cli
+} // namespace vfio_shim::daemon

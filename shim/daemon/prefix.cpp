@@ -1,4 +1,4 @@
-#include "cli/prefix.hpp"
+#include "daemon/prefix.hpp"
 
 #include "observe/ledger_directory.hpp"
 
@@ -10,7 +10,7 @@
 #include <fmt/format.h>
 #include <sys/file.h>
 
-namespace vfio_shim::cli {
+namespace vfio_shim::daemon {
 
 namespace fs = std::filesystem;
 
@@ -60,4 +60,4 @@ Result<PrefixLock> PrefixLock::acquire(const std::string &prefix) {
   return PrefixLock(std::move(file));
 }
 
-} // namespace vfio_shim::cli
+} // namespace vfio_shim::daemon

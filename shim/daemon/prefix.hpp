@@ -8,7 +8,7 @@
 
 #include <string>
 
-namespace vfio_shim::cli {
+namespace vfio_shim::daemon {
 
 /// Whether this kernel has the legacy nodes itself.
 bool kernel_has_legacy_nodes(const topology::Roots &roots = {});
@@ -34,4 +34,4 @@ private:
   Fd file_;
 };
 
-} // namespace vfio_shim::cli
+} // namespace vfio_shim::daemon

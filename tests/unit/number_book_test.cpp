@@ -1,8 +1,6 @@
 /// @file
 /// The device numbers that daemons reserve, and remember.
 
-#include "cli/number_book.hpp"
-
 #include <cstdlib>
 #include <fstream>
 #include <string>
@@ -11,9 +9,10 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include "daemon/number_book.hpp"
 #include "support/answer.hpp"
 
-namespace vfio_shim::cli {
+namespace vfio_shim::daemon {
 namespace {
 
 namespace fs = std::filesystem;
@@ -145,4 +144,4 @@ TEST_F(NumberBookTest, WithoutAPlaceToRememberThereAreNumbersAllTheSame) {
 }
 
 } // namespace
-} // namespace vfio_shim::cli
+} // namespace vfio_shim::daemon

@@ -1,5 +1,4 @@
 #include "cli/human.hpp"
-#include "cli/metrics.hpp"
 #include "cli/top_report.hpp"
 #include "cli/trace_report.hpp"
 #include "cli/trace_text.hpp"
@@ -24,6 +23,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "daemon/metrics.hpp"
 #include "support/ledger_place.hpp"
 
 namespace vfio_shim::cli {
@@ -260,7 +260,7 @@ TEST_F(LiveTest, MetricsAreInPrometheusFormat) {
   serve(some_calls().records[3]);
   const auto reader = observe::LedgerReader::open(prefix, place.directory());
   ASSERT_TRUE(reader);
-  const std::string text = metrics_text(*reader);
+  const std::string text = daemon::metrics_text(*reader);
   EXPECT_SAYS(text, "# TYPE vfio_shim_calls_total counter\n");
   EXPECT_SAYS(text, "vfio_shim_calls_total{call=\"VFIO_IOMMU_MAP_DMA\"} 2");
   EXPECT_SAYS(text, "vfio_shim_call_errors_total{call=\"VFIO_IOMMU_MAP_DMA\",errno=\"EEXIST\"} 1");
@@ -272,7 +272,7 @@ TEST_F(LiveTest, MetricsAreInPrometheusFormat) {
   EXPECT_EQ(text.find("vfio_shim_program_containers{"), std::string::npos) << text;
   ledger->group_moved(ledger->group_opened(ledger->next_file(), GroupId{1}, Pid{::getpid()}),
                       container);
-  EXPECT_SAYS(metrics_text(*reader), "vfio_shim_program_containers{program=\"unit_tests");
+  EXPECT_SAYS(daemon::metrics_text(*reader), "vfio_shim_program_containers{program=\"unit_tests");
 }
 
 } // namespace

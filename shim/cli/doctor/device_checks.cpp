@@ -1,6 +1,5 @@
 #include "cli/doctor/checks.hpp"
 #include "cli/doctor/system_files.hpp"
-#include "cli/prefix.hpp"
 
 #include <algorithm>
 #include <optional>
@@ -8,6 +7,8 @@
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+
+#include "daemon/prefix.hpp"
 
 namespace vfio_shim::cli::doctor {
 
@@ -179,15 +180,15 @@ Finding check_viability(const Machine &machine) {
 
 Finding check_nodes(const Machine &machine, const std::string &prefix) {
   const std::string subject = "legacy nodes";
-  const std::string served = prefix.empty() ? default_prefix(machine.roots.kernel) : prefix;
-  if (!kernel_has_legacy_nodes(machine.roots.kernel))
+  const std::string served = prefix.empty() ? daemon::default_prefix(machine.roots.kernel) : prefix;
+  if (!daemon::kernel_has_legacy_nodes(machine.roots.kernel))
     return ok(subject, fmt::format("the kernel has none; `serve` makes them in /dev/{}", served));
-  if (is_taken_over(machine.roots.kernel))
+  if (daemon::is_taken_over(machine.roots.kernel))
     return ok(subject, "a daemon has taken the place of the kernel's own in /dev/vfio");
   if (served == "vfio")
     return missing(
         subject, "the kernel has its own in /dev/vfio",
-        fmt::format("vfio-shim serve --prefix {}", default_prefix(machine.roots.kernel)));
+        fmt::format("vfio-shim serve --prefix {}", daemon::default_prefix(machine.roots.kernel)));
   return note(subject, fmt::format("the kernel has its own in /dev/vfio; `serve` uses /dev/{}, and "
                                    "`run` shows that to its command as /dev/vfio; `serve "
                                    "--take-over` takes their place",

@@ -1,6 +1,5 @@
 #include "cli/doctor/checks.hpp"
 #include "cli/doctor/system_files.hpp"
-#include "cli/number_book.hpp"
 
 #include <array>
 #include <optional>
@@ -10,14 +9,16 @@
 
 #include <fmt/format.h>
 
+#include "daemon/number_book.hpp"
+
 namespace vfio_shim::cli::doctor {
 
 namespace {
 
 namespace fs = std::filesystem;
 
-NumberPlaces places_of(const Machine &machine) {
-  NumberPlaces places;
+daemon::NumberPlaces places_of(const Machine &machine) {
+  daemon::NumberPlaces places;
   places.state = machine.roots.state;
   places.proc = machine.roots.proc;
   places.sys = machine.roots.kernel.sys;
@@ -63,17 +64,17 @@ std::optional<Rule> rule_for_kernels_nodes(const Machine &machine) {
 Finding check_numbers(const Machine &machine) {
   const std::string subject = "device numbers";
   const auto places = places_of(machine);
-  const auto book = NumberBook::read(places);
-  const unsigned int major = book.major != 0 ? book.major : choose_major(places);
+  const auto book = daemon::NumberBook::read(places);
+  const unsigned int major = book.major != 0 ? book.major : daemon::choose_major(places);
   if (major == 0)
     return note(subject,
                 "no major is left for the nodes: the kernel will choose, others each time");
-  if (majors_of_others(places).contains(major))
-    return note(
-        subject,
-        fmt::format("the nodes' major {} is a driver's now: the next daemon will have {}", major,
-                    choose_major(places)),
-        fmt::format("let rules name {} instead (docs/device-numbers.md)", choose_major(places)));
+  if (daemon::majors_of_others(places).contains(major))
+    return note(subject,
+                fmt::format("the nodes' major {} is a driver's now: the next daemon will have {}",
+                            major, daemon::choose_major(places)),
+                fmt::format("let rules name {} instead (docs/device-numbers.md)",
+                            daemon::choose_major(places)));
   return ok(subject,
             fmt::format("major {}; blocks of minors: {} remembered, {} left", major,
                         book.blocks.size(), cuse::NumberBlock::count - 1 - book.blocks.size()));
