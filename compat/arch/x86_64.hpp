@@ -80,8 +80,8 @@ inline void make_call_again(Mending &mending, const Registers &thread) {
 ///
 /// It goes on if its tracer dies. Then it closes what has been left behind, takes back its signal
 /// mask and its registers, and leaves; a thread of ours that it has made ends itself. A call that
-/// makes a descriptor, or closes one, is followed by the note of that: so there is no instant at
-/// which it would be left behind, or closed twice.
+/// makes a descriptor, or closes one, is followed by the note of that: so there is no instant
+/// between two calls at which it would be left behind, or closed twice.
 ///
 /// The code changes no register but those that the kernel changes in each system call (rax, rcx,
 /// r11), and those that are taken back. It does not need the flags, but where a thread is made.

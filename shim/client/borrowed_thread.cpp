@@ -80,15 +80,19 @@ Result<void> BorrowedThread::settle() {
     return lost("PTRACE_GETSIGMASK");
   VFIO_SHIM_TRY(check_instruction());
   prepare_mending();
-  process_ = thread_group(id()).value_or(Pid{id().value}); // For want of descriptors: as good.
+  const auto process = thread_group(id());
+  process_ = process.value_or(Pid{id().value}); // For want of descriptors: as good.
   area_ = areas_.take(id(), process_);
   if (area_) {
     VFIO_SHIM_TRY(be_mendable());
     return block_signals();
   }
+  if (process)
+    corner_ = VdsoCorner::take(id(), process_, mending_);
   const auto made = make_area();
   if (made || !alive())
     return made;
+  area_.reset();
   why_no_area_ = made.error();
   return {};
 }
@@ -131,16 +135,12 @@ void BorrowedThread::prepare_mending() {
 /// Once in a process's life. Where there is no corner, nothing would mend the thread in these
 /// calls.
 Result<void> BorrowedThread::make_area() {
-  corner_ = VdsoCorner::take(id(), mending_);
   if (corner_)
     VFIO_SHIM_TRY(stand_in(corner_->code()));
   VFIO_SHIM_TRY(block_signals());
   auto made = map_area();
   if (!made)
     return pass_on(made);
-  // What memory that has just been mapped can lack is memory.
-  if (!made->mark(id()) || !made->write(id(), mending_))
-    return fail(ENOMEM, "the memory of our area in the client");
   area_ = *made;
   VFIO_SHIM_TRY(be_mendable());
   corner_.reset(); // The thread does not stand in it any more.
@@ -154,15 +154,25 @@ Result<ClientArea> BorrowedThread::map_area() {
   if (!mapped) // EAGAIN: all that it maps is to be locked, and it may lock no more.
     return fail(mapped.error().code == EAGAIN ? ENOMEM : mapped.error().code,
                 "our area in the client: " + mapped.error().where);
-  const ClientArea area{ClientAddr{static_cast<std::uint64_t>(*mapped)}};
+  ClientArea area{ClientAddr{static_cast<std::uint64_t>(*mapped)}};
+  if (const auto filled = fill(area); !filled) {
+    (void)system_call(SYS_munmap, {area.code().value, ClientArea::size.value, 0, 0, 0, 0});
+    return pass_on(filled);
+  }
+  return area;
+}
+
+Result<void> BorrowedThread::fill(ClientArea &area) {
   const auto writable =
       system_call(SYS_mprotect, {area.scratch().value, ClientArea::page_size.value,
                                  PROT_READ | PROT_WRITE, 0, 0, 0});
   if (!writable)
     return pass_on(writable);
-  if (!poke(id(), area.code(), ClientArea::code_words()))
-    return fail(ENOMEM, "writing our code in the client");
-  return area;
+  // What memory that has just been mapped can lack is memory.
+  if (!poke(id(), area.code(), ClientArea::code_words()) || !area.mark(id()) ||
+      !area.write(id(), mending_))
+    return fail(ENOMEM, "the memory of our area in the client");
+  return {};
 }
 
 /// From now on the thread mends itself if we die, wherever it is stopped.
@@ -189,6 +199,11 @@ Result<void> BorrowedThread::close_if_we_die(const Places &places) {
   mending_.descriptors.at(Mending::the_duplicate) =
       area_->place_of(offsetof(Mending, duplicate)).value;
   return write_mending();
+}
+
+void BorrowedThread::leave_descriptors() {
+  mending_.descriptors.fill(area_->place_of(offsetof(Mending, none)).value);
+  (void)write_mending();
 }
 
 void BorrowedThread::close(const Places &places, std::size_t which, ClientFd number) {

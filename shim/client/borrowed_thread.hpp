@@ -25,7 +25,8 @@ namespace vfio_shim::client {
 /// signals that arrive meanwhile are delivered afterwards.
 ///
 /// We may die at any instant. Then the kernel lets the thread go, and it mends itself: it runs
-/// arch::ClientCode, and makes its ioctl once more, as if that had never been made.
+/// arch::ClientCode, and makes its ioctl once more. What borrow()'s caller has installed in the
+/// client before stays there.
 class BorrowedThread final : public TracedThread {
 public:
   /// Seizes @p thread, which waits in an ioctl that we have not answered yet, then calls
@@ -46,7 +47,7 @@ public:
   ~BorrowedThread();
 
   /// Our area in the client.
-  /// @return ENOMEM: there is none, because the client may not map any more. The thread can make
+  /// @return Why there is none: ENOMEM, if the client may not map any more. The thread can make
   ///         system calls that point to nothing all the same.
   Result<ClientArea> area() const;
   static constexpr std::size_t scratch_size = ClientArea::scratch_size;
@@ -58,6 +59,9 @@ public:
   /// thread is given back.
   /// @return EFAULT: the client has taken our memory away.
   Result<void> close_if_we_die(const Places &places);
+
+  /// From now on nothing is closed if we die.
+  void leave_descriptors();
 
   /// Closes the descriptor at one of these places, and notes that there.
   void close(const Places &places, std::size_t which, ClientFd number);
@@ -81,6 +85,7 @@ private:
   void prepare_mending();
   Result<void> make_area();
   Result<ClientArea> map_area();
+  Result<void> fill(ClientArea &area);
   Result<void> be_mendable();
   Result<void> stand_in(ClientAddr code);
   Result<void> block_signals();

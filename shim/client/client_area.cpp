@@ -3,11 +3,21 @@
 #include "vfio_shim/process_memory.hpp"
 
 #include <algorithm>
+#include <cerrno>
+#include <csignal>
 #include <span>
 
 #include <sys/random.h>
 
 namespace vfio_shim::client {
+
+namespace {
+
+bool has_ended(Pid process) {
+  return ::kill(process.value, 0) != 0 && errno == ESRCH;
+}
+
+} // namespace
 
 Result<void> ClientArea::mark(Tid thread) {
   if (::getrandom(mark_.data(), mark_.size(), 0) != static_cast<ssize_t>(mark_.size()))
@@ -35,6 +45,9 @@ void ClientAreas::give_back(Pid process, const ClientArea &area) {
   constexpr std::size_t most = 4096;
   const std::scoped_lock lock(mutex_);
   unused_.push_front({.process = process, .area = area});
+  if (unused_.size() <= most)
+    return;
+  std::erase_if(unused_, [](const Entry &entry) { return has_ended(entry.process); });
   if (unused_.size() > most)
     unused_.pop_back();
 }

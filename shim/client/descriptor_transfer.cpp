@@ -147,7 +147,10 @@ Result<ClientFd> install_descriptor(BorrowedThread &thread, const Fd &process, c
   Layout layout = receiving_layout(scratch);
   VFIO_SHIM_TRY(write_memory(thread.id(), scratch, std::as_bytes(std::span(&layout, 1))));
   VFIO_SHIM_TRY(thread.close_if_we_die(places));
-  VFIO_SHIM_TRY(make_sockets(thread, scratch, layout));
+  if (const auto made = make_sockets(thread, scratch, layout); !made) {
+    thread.leave_descriptors(); // The kernel has written numbers that it did not give.
+    return pass_on(made);
+  }
   const std::array sockets{ClientFd{layout.sockets[0]}, ClientFd{layout.sockets[1]}};
 
   const auto arrived = pass_through(thread, process, file, scratch, layout);

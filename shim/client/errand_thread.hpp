@@ -33,7 +33,7 @@ public:
   /// @return Its number there. As receive_descriptor().
   Result<ClientFd> take(const Fd &file);
 
-  /// A page of the client for what its system calls point to.
+  /// Memory of the client for what its system calls point to.
   ClientAddr scratch() const { return area_.errand_scratch(); }
 
 private:

@@ -172,6 +172,7 @@ Result<bool> TracedThread::is_about_to_make(const arch::SystemCall &call) {
 /// made it.
 Result<void> TracedThread::skip_call() {
   arch::Registers none = registers_;
+  none.rip = call_site_.value; // Where it would mend itself.
   none.orig_rax = arch::no_system_call;
   if (trace(PTRACE_SETREGS, thread_, 0, &none) != 0)
     return lost("PTRACE_SETREGS");

@@ -75,10 +75,10 @@ bool poke(Tid thread, ClientAddr place, std::span<const std::uint64_t> words) {
   return true;
 }
 
-std::optional<VdsoCorner> VdsoCorner::take(Tid thread, const Mending &mending) {
+std::optional<VdsoCorner> VdsoCorner::take(Tid thread, Pid process, const Mending &mending) {
   constexpr int corners = 4;
-  // Any file of the process would do that root alone, and nobody but us, has a reason to lock.
-  Fd locks{::open(fmt::format("/proc/{}/comm", thread.value).c_str(), O_RDWR | O_CLOEXEC)};
+  // Any file of the process would do that nobody else has a reason to lock.
+  Fd locks{::open(fmt::format("/proc/{}/comm", process.value).c_str(), O_RDWR | O_CLOEXEC)};
   const auto end = locks ? end_of_vdso(thread) : std::nullopt;
   for (int number = 0; end && number < corners; ++number) {
     const ClientAddr place{end->value - (static_cast<std::uint64_t>(number) + 1) * sizeof(Words)};

@@ -27,10 +27,11 @@ bool poke(Tid thread, ClientAddr place, std::span<const std::uint64_t> words);
 class VdsoCorner {
 public:
   /// Takes a corner that nobody else uses.
+  /// @param process Of the thread: its first thread's id, for all to look at the same lock.
   /// @param mending What a thread goes on with that mends itself there. Its descriptors are not
   ///        closed.
   /// @return Nothing: there is no vDSO, or no room in it, or no descriptor to keep others off.
-  static std::optional<VdsoCorner> take(Tid thread, const arch::Mending &mending);
+  static std::optional<VdsoCorner> take(Tid thread, Pid process, const arch::Mending &mending);
 
   VdsoCorner(VdsoCorner &&other) noexcept;
   VdsoCorner &operator=(VdsoCorner &&other) noexcept;

@@ -14,7 +14,7 @@ using Clock = std::chrono::steady_clock;
 
 /// How long an open() may remain unanswered, while the last owner is on his way out: a call of his
 /// may still be served, by a daemon that gets little time or memory.
-constexpr std::chrono::seconds opening_patience{5};
+constexpr std::chrono::seconds opening_patience{3};
 /// How long a device of the last owner may seem open: we may have copied its descriptor ourselves,
 /// for a moment.
 constexpr std::chrono::milliseconds device_patience{300};
