@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <thread>
 
+#include "child.h"
 #include "suite.h"
 
 namespace {
@@ -102,6 +103,32 @@ TEST_P(Threads, AnyThreadSetsUp) {
   std::optional<Client> made;
   std::jthread{[&] { made.emplace(provider(), other); }}.join();
   expect_dma_works(made->container, Edu{made->device});
+}
+
+LEGACY_SUITE(ThreadsOfANewProcess, LegacySuite);
+
+/// Each thread has a container of its own, and its call is the process's first one.
+TEST_P(ThreadsOfANewProcess, MapAtOnce) {
+  constexpr int processes = 20;
+  const auto edus = topology::lone_edus(2);
+  for (int number = 0; number < processes; ++number)
+    run_in_child([&] {
+      Container one{provider()}, other{provider()};
+      const Group first{provider(), edus[0].group}, second{provider(), edus[1].group};
+      ASSERT_EQ(first.set_container(one), succeeds);
+      ASSERT_EQ(second.set_container(other), succeeds);
+      ASSERT_EQ(one.set_iommu(IommuType::Type1v2), succeeds);
+      ASSERT_EQ(other.set_iommu(IommuType::Type1v2), succeeds);
+      const Memory memory{page * 2};
+      std::atomic<int> ready = 0;
+      const auto map_at_once = [&](const Container &container, Bytes offset) {
+        for (++ready; ready < 2;) {
+        }
+        EXPECT_EQ(container.map(some_iova, memory.at(offset), page), succeeds);
+      };
+      std::jthread thread{[&] { map_at_once(one, {0}); }};
+      map_at_once(other, page);
+    });
 }
 
 } // namespace
