@@ -1,6 +1,6 @@
 /// @file
-/// What is particular to x86-64: its registers, its system call instruction, and the code of ours
-/// that a client's thread runs.
+/// The particulars of x86-64: its registers, its system call instruction, and the code of ours that
+/// a client's thread runs.
 #pragma once
 
 #include "vfio_shim/units.hpp"
@@ -25,7 +25,7 @@ inline constexpr std::array<std::byte, 2> syscall_instruction = {std::byte{0x0f}
 /// In orig_rax: the thread is in no system call.
 inline constexpr std::uint64_t no_system_call = ~std::uint64_t{0};
 
-/// What a thread is to call.
+/// A system call that a thread is to make.
 struct SystemCall {
   std::uint64_t number;
   std::array<std::uint64_t, 6> arguments;
@@ -45,7 +45,7 @@ inline Registers about_to_make(const SystemCall &call, ClientAddr end, Registers
   return thread;
 }
 
-/// What a borrowed thread needs when its tracer has died: ClientCode works with it.
+/// The data that a borrowed thread needs when its tracer has died: ClientCode works with it.
 struct Mending {
   /// Descriptors that a borrowed call can leave behind.
   static constexpr std::size_t descriptor_count = 4;
@@ -53,7 +53,7 @@ struct Mending {
   static constexpr std::size_t the_duplicate = 3;
   static constexpr std::int32_t no_descriptor = -1;
 
-  /// Where their numbers are, as the kernel writes them: 32 bits.
+  /// The addresses of their numbers, of 32 bits each, as the kernel writes them.
   std::array<std::uint64_t, descriptor_count> descriptors;
   // What the thread goes on with.
   std::uint64_t rdi;
@@ -69,10 +69,21 @@ struct Mending {
   std::int32_t none;      ///< no_descriptor, for `descriptors` to point to.
 };
 
-/// What a thread goes on with that makes its system call once more.
-inline void make_call_again(Mending &mending, const Registers &thread) {
-  mending.rax = thread.orig_rax;
-  mending.rip = thread.rip - syscall_instruction.size();
+/// The Mending of a thread that makes its system call once more. It has no descriptors to close
+/// yet.
+inline Mending to_call_again(const Registers &thread, std::uint64_t signal_mask) {
+  return {.descriptors = {},
+          .rdi = thread.rdi,
+          .rsi = thread.rsi,
+          .rdx = thread.rdx,
+          .r10 = thread.r10,
+          .r8 = thread.r8,
+          .r9 = thread.r9,
+          .rax = thread.orig_rax,
+          .rip = thread.rip - syscall_instruction.size(),
+          .signal_mask = signal_mask,
+          .duplicate = Mending::no_descriptor,
+          .none = Mending::no_descriptor};
 }
 
 /// Machine code of ours in a client. Its borrowed thread makes its system calls from here, and is
@@ -120,7 +131,7 @@ public:
     return Bytes{call_end.value + which * closing_size + 16};
   }
 
-  /// Where a thread begins to mend.
+  /// The place where a thread begins to mend.
   static constexpr Bytes mend = call_end;
 
 private:
@@ -185,7 +196,7 @@ private:
     distance(field);
   }
 
-  /// How far @p field is from the end of the instruction, whose last four bytes this is.
+  /// Writes the last four bytes of an instruction: the distance of @p field from its end.
   constexpr void distance(std::size_t field) {
     const auto far = static_cast<std::uint32_t>(mending_ + field - (size_ + sizeof(std::uint32_t)));
     put({static_cast<std::uint8_t>(far), static_cast<std::uint8_t>(far >> 8U),

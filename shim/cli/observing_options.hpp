@@ -1,5 +1,5 @@
 /// @file
-/// How the command line asks a daemon to note its calls.
+/// The options by which a daemon is asked to note its calls.
 #pragma once
 
 #include <CLI/CLI.hpp>

@@ -24,7 +24,7 @@ using arch::Mending;
 
 constexpr std::uint64_t all_signals = ~std::uint64_t{0};
 
-/// Where the client may have an area for us: anywhere far from what programs and libraries use. The
+/// An address for our area in a client: anywhere far from what programs and libraries use. The
 /// kernel's own choice would be the hole that the client has made last, and who then maps that hole
 /// by mistake is owed EFAULT.
 std::uint64_t out_of_the_way() {
@@ -76,10 +76,11 @@ BorrowedThread::~BorrowedThread() {
 /// Brings the thread, which has just stopped, to where it can make calls for us and mend itself.
 Result<void> BorrowedThread::settle() {
   VFIO_SHIM_TRY(read_registers());
-  if (trace(PTRACE_GETSIGMASK, id(), sizeof(mending_.signal_mask), &mending_.signal_mask) != 0)
+  std::uint64_t mask = 0;
+  if (trace(PTRACE_GETSIGMASK, id(), sizeof(mask), &mask) != 0)
     return lost("PTRACE_GETSIGMASK");
+  mending_ = arch::to_call_again(registers(), mask); // Until it has another answer.
   VFIO_SHIM_TRY(check_instruction());
-  prepare_mending();
   const auto process = thread_group(id());
   process_ = process.value_or(Pid{id().value}); // For want of descriptors: as good.
   area_ = areas_.take(id(), process_);
@@ -120,18 +121,6 @@ Result<void> BorrowedThread::block_signals() {
   return {};
 }
 
-/// What the thread does if we die before it has another answer: it makes its ioctl once more.
-void BorrowedThread::prepare_mending() {
-  mending_.none = mending_.duplicate = Mending::no_descriptor;
-  mending_.rdi = registers().rdi;
-  mending_.rsi = registers().rsi;
-  mending_.rdx = registers().rdx;
-  mending_.r10 = registers().r10;
-  mending_.r8 = registers().r8;
-  mending_.r9 = registers().r9;
-  arch::make_call_again(mending_, registers());
-}
-
 /// Once in a process's life. Where there is no corner, nothing would mend the thread in these
 /// calls.
 Result<void> BorrowedThread::make_area() {
@@ -169,16 +158,14 @@ Result<void> BorrowedThread::fill(ClientArea &area) {
   if (!writable)
     return pass_on(writable);
   // What memory that has just been mapped can lack is memory.
-  if (!poke(id(), area.code(), ClientArea::code_words()) || !area.mark(id()) ||
-      !area.write(id(), mending_))
+  if (!poke(id(), area.code(), ClientArea::code_words()) || !area.mark(id()))
     return fail(ENOMEM, "the memory of our area in the client");
   return {};
 }
 
 /// From now on the thread mends itself if we die, wherever it is stopped.
 Result<void> BorrowedThread::be_mendable() {
-  mending_.descriptors.fill(area_->place_of(offsetof(Mending, none)).value);
-  VFIO_SHIM_TRY(write_mending());
+  VFIO_SHIM_TRY(leave_descriptors());
   return stand_in(area_->code());
 }
 
@@ -201,9 +188,9 @@ Result<void> BorrowedThread::close_if_we_die(const Places &places) {
   return write_mending();
 }
 
-void BorrowedThread::leave_descriptors() {
+Result<void> BorrowedThread::leave_descriptors() {
   mending_.descriptors.fill(area_->place_of(offsetof(Mending, none)).value);
-  (void)write_mending();
+  return write_mending();
 }
 
 void BorrowedThread::close(const Places &places, std::size_t which, ClientFd number) {
@@ -240,10 +227,9 @@ void BorrowedThread::restore(long ioctl_result) {
   restored.rax = static_cast<std::uint64_t>(ioctl_result);
   restored.orig_rax = arch::no_system_call;
   if (area_) {
-    mending_.descriptors.fill(area_->place_of(offsetof(Mending, none)).value);
     mending_.rax = restored.rax;
     mending_.rip = restored.rip;
-    (void)write_mending();
+    (void)leave_descriptors();
   }
   bool done = !mask_changed_ || trace(PTRACE_SETSIGMASK, id(), sizeof(mending_.signal_mask),
                                       &mending_.signal_mask) == 0;

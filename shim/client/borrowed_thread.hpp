@@ -60,8 +60,8 @@ public:
   /// @return EFAULT: the client has taken our memory away.
   Result<void> close_if_we_die(const Places &places);
 
-  /// From now on nothing is closed if we die.
-  void leave_descriptors();
+  /// From now on nothing is closed if we die. @return As close_if_we_die().
+  Result<void> leave_descriptors();
 
   /// Closes the descriptor at one of these places, and notes that there.
   void close(const Places &places, std::size_t which, ClientFd number);
@@ -82,7 +82,6 @@ private:
 
   Result<void> settle();
   Result<void> check_instruction();
-  void prepare_mending();
   Result<void> make_area();
   Result<ClientArea> map_area();
   Result<void> fill(ClientArea &area);

@@ -138,7 +138,7 @@ Result<void> CallingThread::ioctl_openly(const Fd &file, unsigned long command,
     return pass_on(area);
   const auto done = call_ioctl(**thread, there->file, command, area->scratch(), argument);
   if (!there->stays) {
-    (*thread)->leave_descriptors(); // It must not be closed a second time.
+    (void)(*thread)->leave_descriptors(); // It must not be closed a second time.
     (void)(*thread)->system_call(SYS_close,
                                  {static_cast<std::uint64_t>(there->file.value), 0, 0, 0, 0, 0});
   }

@@ -30,7 +30,7 @@ public:
 
   ClientAddr code() const { return address_; }
 
-  /// Where there is room for what system calls point to,
+  /// Room for what system calls point to,
   ClientAddr scratch() const { return address_ + page_size; }
   /// for what an errand thread's calls point to,
   ClientAddr errand_scratch() const { return scratch() + Bytes{scratch_size}; }
@@ -46,12 +46,12 @@ public:
 
   /// Marks the second page. @return As write_memory(); the errno of getrandom().
   Result<void> mark(Tid thread);
-  /// Whether the area is still there, in the address space of @p thread.
+  /// Looks whether the area is still there, in the address space of @p thread.
   bool is_in(Tid thread) const;
 
   /// Writes what the code needs. @return EFAULT: the client has taken the page away.
   Result<void> write(Tid thread, const arch::Mending &mending) const;
-  /// Where @p offset of that is.
+  /// The address of @p offset of that.
   ClientAddr place_of(std::size_t offset) const { return place_of_mending() + Bytes{offset}; }
 
 private:

@@ -148,7 +148,7 @@ Result<ClientFd> install_descriptor(BorrowedThread &thread, const Fd &process, c
   VFIO_SHIM_TRY(write_memory(thread.id(), scratch, std::as_bytes(std::span(&layout, 1))));
   VFIO_SHIM_TRY(thread.close_if_we_die(places));
   if (const auto made = make_sockets(thread, scratch, layout); !made) {
-    thread.leave_descriptors(); // The kernel has written numbers that it did not give.
+    (void)thread.leave_descriptors(); // The kernel has written numbers that it did not give.
     return pass_on(made);
   }
   const std::array sockets{ClientFd{layout.sockets[0]}, ClientFd{layout.sockets[1]}};

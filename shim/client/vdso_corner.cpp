@@ -7,7 +7,6 @@
 #include <bit>
 #include <fstream>
 #include <string>
-#include <string_view>
 #include <utility>
 
 #include <fcntl.h>

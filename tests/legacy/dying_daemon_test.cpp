@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "child.h"
+#include "daemon.h"
 #include "doomed_daemon.h"
 #include "patience.h"
 #include "suite.h"
@@ -38,11 +39,6 @@ std::map<int, std::string> descriptors() {
       open.emplace(std::stoi(entry.path().filename()), file.substr(0, file.find(' ')));
   }
   return open;
-}
-
-std::size_t threads() {
-  return static_cast<std::size_t>(
-      std::distance(fs::directory_iterator{"/proc/self/task"}, fs::directory_iterator{}));
 }
 
 /// The calling thread's mask, as the kernel has it.
@@ -111,7 +107,8 @@ private:
     const long answer = ioctl_with(state, after, file, borrowing.request, argument);
     EXPECT_EQ(blocked_signals(), mask);
     EXPECT_EQ(after, state) << "registers, the red zone, or a vector register";
-    EXPECT_TRUE(within(1s, [] { return threads() == 1; })) << "a thread of the daemon's is left";
+    EXPECT_TRUE(within(1s, [] { return threads_of(::getpid()) == 1; }))
+        << "a thread of the daemon's is left";
     if (answer < 0) {
       EXPECT_TRUE(answer == -ENOTCONN || answer == -ECONNABORTED || answer == -ENODEV) << answer;
       EXPECT_EQ(descriptors(), before);
