@@ -65,6 +65,8 @@ struct Mending {
   std::uint64_t rax;
   std::uint64_t rip;
   std::uint64_t signal_mask;
+  /// The number of the call whose result this holds; 0: it holds none, and the call is made again.
+  std::uint64_t answered;
   std::int32_t duplicate; ///< What a call at ClientCode::duplicate_end has returned.
   std::int32_t none;      ///< no_descriptor, for `descriptors` to point to.
 };
@@ -82,6 +84,7 @@ inline Mending to_call_again(const Registers &thread, std::uint64_t signal_mask)
           .rax = thread.orig_rax,
           .rip = thread.rip - syscall_instruction.size(),
           .signal_mask = signal_mask,
+          .answered = 0,
           .duplicate = Mending::no_descriptor,
           .none = Mending::no_descriptor};
 }

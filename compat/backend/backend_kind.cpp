@@ -15,23 +15,17 @@ struct Entry {
   BackendKind kind;
   std::string_view name;
   Result<void> (*check)(const topology::Roots &);
-  Result<std::unique_ptr<Backend>> (*create)(const topology::Roots &,
-                                             const std::shared_ptr<DeviceMemory> &);
+  Result<std::unique_ptr<Backend>> (*create)(const topology::Roots &, const BackendNeeds &);
+  Result<std::unique_ptr<Backend>> (*adopt)(const topology::Roots &, const BackendNeeds &,
+                                            const BackendState &, const BackendTerms &);
 };
 
 constexpr std::array<Entry, every_backend.size()> entries = {{
-    {BackendKind::iommufd, "iommufd", IommufdBackend::check,
-     [](const topology::Roots &roots, const std::shared_ptr<DeviceMemory> &device_memory) {
-       return IommufdBackend::create(roots.dev / "iommu", device_memory);
-     }},
-    {BackendKind::type1, "type1", Type1Backend::check,
-     [](const topology::Roots &roots, const std::shared_ptr<DeviceMemory> & /*device_memory*/) {
-       return Type1Backend::create(roots);
-     }},
+    {BackendKind::iommufd, "iommufd", IommufdBackend::check, IommufdBackend::create,
+     IommufdBackend::adopt},
+    {BackendKind::type1, "type1", Type1Backend::check, Type1Backend::create, Type1Backend::adopt},
     {BackendKind::kernel_compat, "kernel-compat", KernelCompatBackend::check,
-     [](const topology::Roots &roots, const std::shared_ptr<DeviceMemory> & /*device_memory*/) {
-       return KernelCompatBackend::create(roots);
-     }},
+     KernelCompatBackend::create, KernelCompatBackend::adopt},
 }};
 
 const Entry &entry_of(BackendKind kind) {
@@ -54,9 +48,15 @@ Result<void> check_backend(BackendKind kind, const topology::Roots &roots) {
 }
 
 BackendFactory backend_factory(BackendKind kind, const topology::Roots &roots,
-                               std::shared_ptr<DeviceMemory> device_memory) {
-  return [create = entry_of(kind).create, roots, device_memory = std::move(device_memory)] {
-    return create(roots, device_memory);
+                               const BackendNeeds &needs) {
+  return [create = entry_of(kind).create, roots, needs] { return create(roots, needs); };
+}
+
+BackendAdopter backend_adopter(BackendKind kind, const topology::Roots &roots,
+                               const BackendNeeds &needs) {
+  return [adopt = entry_of(kind).adopt, roots, needs](const BackendState &state,
+                                                      const BackendTerms &terms) {
+    return adopt(roots, needs, state, terms);
   };
 }
 

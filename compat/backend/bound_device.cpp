@@ -16,7 +16,28 @@ Result<std::uint32_t> bind_to(const Fd &iommufd, const Fd &cdev) {
   return bind.out_devid;
 }
 
-Result<void> BoundDevice::bind(const topology::Device &device, const Fd &iommufd) {
+BoundDevice BoundDevice::adopt(topology::Device device, const BackendState::Device &state,
+                               FileStore &store, DeviceMemory *memory) {
+  BoundDevice adopted(std::move(device));
+  adopted.devid_ = state.devid;
+  adopted.file_ = KeptFile::adopt(state.file, store);
+  adopted.bound_ = adopted.file_ || state.file == 0;
+  adopted.attached_ = adopted.bound_ && state.attached;
+  if (memory != nullptr && state.inode != 0)
+    adopted.bars_ = memory->adopt(state, store);
+  return adopted;
+}
+
+BackendState::Device BoundDevice::describe() const {
+  BackendState::Device state{
+      .name = device_.name, .devid = devid_, .attached = attached_, .file = file_.number()};
+  if (bars_)
+    bars_->describe(state);
+  return state;
+}
+
+Result<void> BoundDevice::bind(const topology::Device &device, const Fd &iommufd,
+                               FileStore &store) {
   auto cdev = topology::open_cdev(device);
   if (!cdev)
     return pass_on(cdev);
@@ -35,11 +56,14 @@ Result<void> BoundDevice::bind(const topology::Device &device, const Fd &iommufd
                       device.name));
     return pass_on(devid);
   }
+  auto kept = KeptFile::keep(std::move(*cdev), store);
+  if (!kept)
+    return pass_on(kept);
   device_ = device;
   devid_ = *devid;
   bound_ = true;
   attached_ = false;
-  file_ = std::move(*cdev);
+  file_ = std::move(*kept);
   return {};
 }
 
@@ -60,16 +84,16 @@ void BoundDevice::forget() {
 }
 
 Result<Fd> BoundDevice::copy_of_file() const {
-  Fd copy = file_.duplicate();
+  Fd copy = file_.file().duplicate();
   if (!copy)
     return fail_errno("F_DUPFD_CLOEXEC");
   return copy;
 }
 
-Result<void> BoundDevice::export_bars(DeviceMemory &memory) {
+Result<void> BoundDevice::export_bars(DeviceMemory &memory, FileStore &store) {
   if (bars_)
     return {};
-  auto exported = memory.add(file_);
+  auto exported = memory.add(file_.file(), store);
   if (!exported)
     return pass_on(exported);
   bars_ = std::move(*exported);
@@ -79,14 +103,14 @@ Result<void> BoundDevice::export_bars(DeviceMemory &memory) {
 Result<void> BoundDevice::attach(std::uint32_t page_table) {
   abi::DeviceAttachIommufdPt attach{.argsz = sizeof(attach), .flags = 0, .pt_id = page_table};
   auto attached =
-      run_ioctl(file_, abi::device_attach_iommufd_pt, &attach, "VFIO_DEVICE_ATTACH_IOMMUFD_PT");
+      run_ioctl(file_.file(), abi::device_attach_iommufd_pt, &attach, "VFIO_DEVICE_ATTACH_IOMMUFD_PT");
   attached_ = attached.has_value();
   return attached;
 }
 
 void BoundDevice::detach() {
   abi::DeviceDetachIommufdPt detach{.argsz = sizeof(detach), .flags = 0};
-  (void)run_ioctl(file_, abi::device_detach_iommufd_pt, &detach, "VFIO_DEVICE_DETACH_IOMMUFD_PT");
+  (void)run_ioctl(file_.file(), abi::device_detach_iommufd_pt, &detach, "VFIO_DEVICE_DETACH_IOMMUFD_PT");
   attached_ = false;
 }
 

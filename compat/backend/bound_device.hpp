@@ -4,7 +4,9 @@
 
 #include "backend/device_memory.hpp"
 
+#include "vfio_shim/backend.hpp"
 #include "vfio_shim/fd.hpp"
+#include "vfio_shim/file_store.hpp"
 #include "vfio_shim/result.hpp"
 #include "vfio_shim/topology.hpp"
 
@@ -23,12 +25,21 @@ class BoundDevice {
 public:
   explicit BoundDevice(topology::Device device) : device_(std::move(device)) {}
 
+  /// One that another process has bound. Whether it still is, the kernel is asked before it
+  /// matters.
+  /// @param device As it is there now.
+  /// @param memory Where its BARs are made known; may be none.
+  static BoundDevice adopt(topology::Device device, const BackendState::Device &state,
+                           FileStore &store, DeviceMemory *memory);
+  BackendState::Device describe() const;
+
   const topology::Device &device() const { return device_; }
 
   /// Opens the cdev of @p device, which is this one as it is there now, and binds it.
+  /// @param store Keeps the file until it is given away; outlives this.
   /// @return EPERM: another process has it bound. ENODEV: its cdev is another device's by now. The
   ///         errno of open().
-  Result<void> bind(const topology::Device &device, const Fd &iommufd);
+  Result<void> bind(const topology::Device &device, const Fd &iommufd, FileStore &store);
 
   /// Whether it is bound, as far as we know.
   bool bound() const { return bound_; }
@@ -42,7 +53,7 @@ public:
   Result<Fd> copy_of_file() const;
   /// Makes its BARs known to @p memory, until its file is closed. The file must be held.
   /// @return As DeviceMemory::add().
-  Result<void> export_bars(DeviceMemory &memory);
+  Result<void> export_bars(DeviceMemory &memory, FileStore &store);
   /// Lets go of the file, which somebody else holds by now.
   void give_away() { file_.reset(); }
 
@@ -59,7 +70,7 @@ private:
   std::uint32_t devid_ = 0;
   bool bound_ = false;
   bool attached_ = false;
-  Fd file_;
+  KeptFile file_;
   std::shared_ptr<const ExportedBars> bars_; ///< Of the file, once it was to be given away.
 };
 

@@ -54,7 +54,7 @@ Result<Fd> export_bar(const Fd &cdev, std::uint32_t index) {
 
 } // namespace
 
-Result<std::shared_ptr<const ExportedBars>> ExportedBars::of(const Fd &cdev) {
+Result<std::shared_ptr<const ExportedBars>> ExportedBars::of(const Fd &cdev, FileStore &store) {
   const auto file = identify(cdev);
   if (!file)
     return pass_on(file);
@@ -63,18 +63,39 @@ Result<std::shared_ptr<const ExportedBars>> ExportedBars::of(const Fd &cdev) {
     auto bar = export_bar(cdev, index);
     if (!bar && is_for_want_of_room(bar.error().code))
       return pass_on(bar);
-    exported->bars_[index] = std::move(bar);
+    exported->bars_[index] = bar ? KeptFile::keep(std::move(*bar), store) : pass_on(bar);
+    if (bar && !exported->bars_[index])
+      return pass_on(exported->bars_[index]);
   }
   return exported;
+}
+
+std::shared_ptr<const ExportedBars> ExportedBars::adopt(const BackendState::Device &state,
+                                                        FileStore &store) {
+  const std::shared_ptr<ExportedBars> adopted(
+      new ExportedBars({.filesystem = state.filesystem, .inode = state.inode}));
+  for (std::uint32_t index = 0; index < bar_count; ++index) {
+    KeptFile bar = KeptFile::adopt(state.bars[index], store);
+    adopted->bars_[index] = bar ? Result<KeptFile>(std::move(bar))
+                                : fail(ENODEV, fmt::format("BAR {} was not exported", index));
+  }
+  return adopted;
+}
+
+void ExportedBars::describe(BackendState::Device &state) const {
+  state.filesystem = file_.filesystem;
+  state.inode = file_.inode;
+  for (std::uint32_t index = 0; index < bar_count; ++index)
+    state.bars[index] = bars_[index] ? bars_[index]->number() : 0;
 }
 
 Result<Fd> ExportedBars::bar(std::uint32_t index) const {
   if (index >= bar_count)
     return fail(ENODEV, fmt::format("region {} is no BAR", index));
-  const Result<Fd> &exported = bars_[index];
+  const Result<KeptFile> &exported = bars_[index];
   if (!exported)
     return pass_on(exported);
-  Fd copy = exported->duplicate();
+  Fd copy = exported->file().duplicate();
   if (!copy)
     return fail_errno("F_DUPFD_CLOEXEC");
   return copy;
@@ -83,14 +104,24 @@ Result<Fd> ExportedBars::bar(std::uint32_t index) const {
 DeviceMemory::DeviceMemory(std::function<void(const Error &)> report_unsupported)
     : report_unsupported_(std::move(report_unsupported)) {}
 
-Result<std::shared_ptr<const ExportedBars>> DeviceMemory::add(const Fd &cdev) {
-  auto bars = ExportedBars::of(cdev);
-  if (!bars)
-    return bars;
+Result<std::shared_ptr<const ExportedBars>> DeviceMemory::add(const Fd &cdev, FileStore &store) {
+  auto bars = ExportedBars::of(cdev, store);
+  if (bars)
+    note(*bars);
+  return bars;
+}
+
+std::shared_ptr<const ExportedBars> DeviceMemory::adopt(const BackendState::Device &state,
+                                                        FileStore &store) {
+  auto bars = ExportedBars::adopt(state, store);
+  note(bars);
+  return bars;
+}
+
+void DeviceMemory::note(const std::shared_ptr<const ExportedBars> &bars) {
   const std::scoped_lock lock(mutex_);
   std::erase_if(exported_, [](const auto &entry) { return entry.expired(); });
-  exported_.push_back(*bars);
-  return bars;
+  exported_.push_back(bars);
 }
 
 Result<Fd> DeviceMemory::find(const FileIdentity &file, std::uint32_t index) {

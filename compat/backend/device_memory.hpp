@@ -2,7 +2,9 @@
 /// The memory (BARs) of devices that clients have open, for DMA from other devices.
 #pragma once
 
+#include "vfio_shim/backend.hpp"
 #include "vfio_shim/fd.hpp"
+#include "vfio_shim/file_store.hpp"
 #include "vfio_shim/result.hpp"
 
 #include <array>
@@ -32,7 +34,12 @@ struct FileIdentity {
 class ExportedBars {
 public:
   /// Exports what can be exported. @return ENOMEM, EMFILE: there was no room for one that can be.
-  static Result<std::shared_ptr<const ExportedBars>> of(const Fd &cdev);
+  /// @param store Keeps the dma-bufs; outlives this.
+  static Result<std::shared_ptr<const ExportedBars>> of(const Fd &cdev, FileStore &store);
+  /// Those that another process has exported.
+  static std::shared_ptr<const ExportedBars> adopt(const BackendState::Device &state,
+                                                   FileStore &store);
+  void describe(BackendState::Device &state) const;
 
   const FileIdentity &file() const { return file_; }
 
@@ -41,12 +48,12 @@ public:
   Result<Fd> bar(std::uint32_t index) const;
 
 private:
-  static constexpr std::uint32_t bar_count = 6;
+  static constexpr std::uint32_t bar_count = BackendState::Device::bar_count;
 
   explicit ExportedBars(const FileIdentity &file) : file_(file) {}
 
   FileIdentity file_;
-  std::array<Result<Fd>, bar_count> bars_;
+  std::array<Result<KeptFile>, bar_count> bars_;
 };
 
 /// All devices whose memory may be mapped, across containers. Thread-safe.
@@ -57,13 +64,17 @@ public:
 
   /// Exports the BARs of @p cdev, which is open and bound. They can be found for as long as the
   /// caller keeps what it is given. @return As ExportedBars::of().
-  Result<std::shared_ptr<const ExportedBars>> add(const Fd &cdev);
+  Result<std::shared_ptr<const ExportedBars>> add(const Fd &cdev, FileStore &store);
+  /// The same with those that another process has exported.
+  std::shared_ptr<const ExportedBars> adopt(const BackendState::Device &state, FileStore &store);
 
   /// A dma-buf of BAR @p index of the device whose cdev is @p file. See ExportedBars::bar().
   /// @return ENODEV also for a file that is no cdev known here.
   Result<Fd> find(const FileIdentity &file, std::uint32_t index);
 
 private:
+  void note(const std::shared_ptr<const ExportedBars> &bars);
+
   std::function<void(const Error &)> report_unsupported_;
   std::mutex mutex_; ///< Guards everything below.
   bool reported_ = false;

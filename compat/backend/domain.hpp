@@ -24,6 +24,11 @@ public:
   static Result<std::unique_ptr<Domain>> make(const Fd &iommufd, std::uint32_t ioas_id,
                                               std::uint32_t devid);
 
+  /// A domain that another process has made.
+  static std::unique_ptr<Domain> adopt(const Fd &iommufd, std::uint32_t id, bool can_track_dirty) {
+    return std::unique_ptr<Domain>(new Domain(iommufd, id, can_track_dirty));
+  }
+
   Domain(const Domain &) = delete;
   Domain &operator=(const Domain &) = delete;
   /// The HWPT stays, until the iommufd goes, if a device is still attached to it.

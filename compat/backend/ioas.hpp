@@ -21,6 +21,10 @@ class Ioas {
 public:
   /// @param iommufd Outlives the IOAS.
   static Result<std::unique_ptr<Ioas>> make(const Fd &iommufd);
+  /// One that another process has made.
+  static std::unique_ptr<Ioas> adopt(const Fd &iommufd, std::uint32_t id) {
+    return std::unique_ptr<Ioas>(new Ioas(iommufd, id));
+  }
 
   Ioas(const Ioas &) = delete;
   Ioas &operator=(const Ioas &) = delete;

@@ -5,6 +5,7 @@
 #include "backend/ioctl.hpp"
 
 #include <algorithm>
+#include <set>
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -51,22 +52,92 @@ Result<void> IommufdBackend::check(const topology::Roots &roots) {
                                  node.string(), errno_name(errno)));
 }
 
-Result<std::unique_ptr<Backend>>
-IommufdBackend::create(const std::filesystem::path &iommu_node,
-                       std::shared_ptr<DeviceMemory> device_memory) {
-  Fd iommufd{::open(iommu_node.c_str(), O_RDWR | O_CLOEXEC)};
+Result<std::unique_ptr<Backend>> IommufdBackend::create(const topology::Roots &roots,
+                                                        const BackendNeeds &needs) {
+  const std::filesystem::path node = roots.dev / "iommu";
+  Fd iommufd{::open(node.c_str(), O_RDWR | O_CLOEXEC)};
   if (!iommufd)
-    return fail_errno(iommu_node);
+    return fail_errno(node);
 
   // Must come before any object exists; needs CAP_SYS_RESOURCE.
   abi::IommuOption option{
       .option_id = abi::option_rlimit_mode, .op = abi::option_op_set, .val64 = 1};
   VFIO_SHIM_TRY(run_ioctl(iommufd, abi::iommu_option, &option, "IOMMU_OPTION_RLIMIT_MODE"));
 
-  std::unique_ptr<IommufdBackend> backend(
-      new IommufdBackend(std::move(iommufd), std::move(device_memory)));
+  auto kept = KeptFile::keep(std::move(iommufd), *needs.store);
+  if (!kept)
+    return pass_on(kept);
+  std::unique_ptr<IommufdBackend> backend(new IommufdBackend(std::move(*kept), needs));
   VFIO_SHIM_TRY(backend->make_ioas());
   return backend;
+}
+
+Result<std::unique_ptr<Backend>> IommufdBackend::adopt(const topology::Roots &roots,
+                                                       const BackendNeeds &needs,
+                                                       const BackendState &state,
+                                                       const BackendTerms &terms) {
+  KeptFile kept = KeptFile::adopt(state.file, *needs.store);
+  if (!kept)
+    return fail(ENOENT, "the container's iommufd has not been kept");
+  std::unique_ptr<IommufdBackend> backend(new IommufdBackend(std::move(kept), needs));
+  backend->ioas_ = Ioas::adopt(backend->iommufd_, state.ioas);
+  backend->staging_ = std::make_unique<Staging>(backend->iommufd_, *backend->ioas_);
+  backend->window_ = terms.window;
+  backend->tracking_dirty_ = terms.tracking_dirty;
+  for (const BackendState::Group &group : state.groups)
+    backend->adopt(group, topology::find(group.id, roots).value_or(topology::Group{group.id, {}}));
+  backend->sweep();
+  return backend;
+}
+
+void IommufdBackend::adopt(const BackendState::Group &group, const topology::Group &present) {
+  ClaimedGroup &claimed = claimed_[group.id];
+  if (group.domain != 0) {
+    for (const auto &[id, other] : claimed_)
+      if (other.domain && other.domain->id() == group.domain)
+        claimed.domain = other.domain;
+    if (!claimed.domain)
+      claimed.domain = Domain::adopt(iommufd_, group.domain, group.tracks_dirty);
+  }
+  for (const BackendState::Device &device : group.devices) {
+    const auto there = std::ranges::find(present.devices, device.name, &topology::Device::name);
+    claimed.devices.push_back(BoundDevice::adopt(
+        there != present.devices.end() ? *there : topology::Device{.name = device.name, .cdev = {}},
+        device, *store_, device_memory_.get()));
+  }
+  for (const topology::Device &device : present.devices)
+    if (find(group.id, device.name) == nullptr)
+      claimed.devices.emplace_back(device);
+}
+
+/// Destroys what nobody knows of: layers of the one before, and what it had just made.
+void IommufdBackend::sweep() {
+  constexpr std::uint32_t most_objects = 1024; // Ids are given out from 1 on, the lowest first.
+  for (auto &[id, group] : claimed_)
+    for (BoundDevice &device : group.devices)
+      if (device.held() && !device.attached())
+        device.detach();
+  std::set<std::uint32_t> known{ioas_->id()};
+  for (const auto &domain : domains())
+    known.insert(domain->id());
+  for (std::uint32_t id = 1; id <= most_objects; ++id)
+    if (!known.contains(id))
+      destroy_object(iommufd_, id); // Not a device, which the kernel itself uses.
+}
+
+BackendState IommufdBackend::describe() const {
+  BackendState state{.file = file_.number(), .ioas = ioas_->id()};
+  for (const auto &[id, group] : claimed_) {
+    auto &described = state.groups.emplace_back(BackendState::Group{.id = id});
+    if (group.domain) {
+      described.domain = group.domain->id();
+      described.tracks_dirty = group.domain->can_track_dirty();
+    }
+    for (const BoundDevice &device : group.devices)
+      if (device.bound())
+        described.devices.push_back(device.describe());
+  }
+  return state;
 }
 
 Result<void> IommufdBackend::make_ioas() {
@@ -96,6 +167,7 @@ Result<void> IommufdBackend::claim(const topology::Group &group) {
     devices.emplace_back(device);
   VFIO_SHIM_TRY(ensure_anchor(devices));
   claimed_.insert_or_assign(group.id, ClaimedGroup{.domain = {}, .devices = std::move(devices)});
+  note_change();
   return {};
 }
 
@@ -129,10 +201,12 @@ void IommufdBackend::follow(const topology::Group &present) {
   // The others are bound before the leaving ones are closed: nobody can take the group meanwhile.
   // Where that fails, the next attach_claimed() tries again, and says so.
   (void)ensure_anchor(devices);
+  note_change();
 }
 
 void IommufdBackend::release(GroupId group) {
   claimed_.erase(group);
+  note_change();
 }
 
 Result<AddressSpace> IommufdBackend::address_space() {
@@ -207,14 +281,17 @@ Result<Fd> IommufdBackend::open_device(GroupId group, const topology::Device &de
   if (!known->attached())
     VFIO_SHIM_TRY(attach(claimed, *known));
   if (device_memory_)
-    VFIO_SHIM_TRY(known->export_bars(*device_memory_));
+    VFIO_SHIM_TRY(known->export_bars(*device_memory_, *store_));
+  note_change();
   return known->copy_of_file();
 }
 
 void IommufdBackend::given_away(GroupId group, std::string_view name) {
   BoundDevice *device = find(group, name);
-  if (device != nullptr && device->held())
+  if (device != nullptr && device->held()) {
     device->give_away();
+    note_change();
+  }
 }
 
 std::vector<std::string> IommufdBackend::open_devices(GroupId group) {
@@ -241,7 +318,8 @@ Result<void> IommufdBackend::ensure_anchor(Devices &devices) {
 }
 
 Result<void> IommufdBackend::bind(BoundDevice &device, const topology::Device &as_it_is_now) {
-  VFIO_SHIM_TRY(device.bind(as_it_is_now, iommufd_));
+  VFIO_SHIM_TRY(device.bind(as_it_is_now, iommufd_, *store_));
+  note_change();
   // The kernel reuses object ids: a new device's id means that the id's former owner is gone.
   for (auto &[id, group] : claimed_)
     for (BoundDevice &other : group.devices)
@@ -252,6 +330,7 @@ Result<void> IommufdBackend::bind(BoundDevice &device, const topology::Device &a
 
 /// Attaches the device to its group's domain, or to any that suits it, or to a new one.
 Result<void> IommufdBackend::attach(ClaimedGroup &group, BoundDevice &device) {
+  note_change();
   if (!device.held())
     return fail(EBUSY, fmt::format("device {} is not attached and not ours", device.device().name));
   const auto candidates = group.domain ? Domains{group.domain} : domains();

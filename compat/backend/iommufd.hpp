@@ -9,6 +9,7 @@
 #include "backend/staging.hpp"
 
 #include "vfio_shim/backend.hpp"
+#include "vfio_shim/backend_kind.hpp"
 
 #include <map>
 #include <memory>
@@ -34,10 +35,13 @@ public:
   static Result<void> check(const topology::Roots &roots);
 
   /// Opens /dev/iommu and prepares an IOAS that charges pinned pages to the process, as type1 does.
-  /// @param device_memory Learns of the devices that are handed out; may be shared, may be none.
-  static Result<std::unique_ptr<Backend>>
-  create(const std::filesystem::path &iommu_node,
-         std::shared_ptr<DeviceMemory> device_memory = nullptr);
+  static Result<std::unique_ptr<Backend>> create(const topology::Roots &roots,
+                                                 const BackendNeeds &needs);
+  /// See BackendAdopter.
+  static Result<std::unique_ptr<Backend>> adopt(const topology::Roots &roots,
+                                                const BackendNeeds &needs,
+                                                const BackendState &state,
+                                                const BackendTerms &terms);
 
   /// Unmaps everything and leaves the iommufd empty, also where a client's devices or a descriptor
   /// of it in a client keep it alive.
@@ -57,6 +61,7 @@ public:
   Result<Fd> open_device(GroupId group, const topology::Device &device) override;
   void given_away(GroupId group, std::string_view name) override;
   std::vector<std::string> open_devices(GroupId group) override;
+  BackendState describe() const override;
 
 private:
   using Devices = std::vector<BoundDevice>;
@@ -66,10 +71,12 @@ private:
     Devices devices;                ///< Gone before the domain.
   };
 
-  IommufdBackend(Fd iommufd, std::shared_ptr<DeviceMemory> device_memory)
-      : iommufd_(std::move(iommufd)), device_memory_(std::move(device_memory)) {}
+  IommufdBackend(KeptFile iommufd, const BackendNeeds &needs)
+      : store_(needs.store), file_(std::move(iommufd)), device_memory_(needs.device_memory) {}
 
   Result<void> make_ioas();
+  void adopt(const BackendState::Group &group, const topology::Group &present);
+  void sweep();
   Result<void> map_part(Client &client, Iova iova, const MemoryPart &part, Access access);
   Result<void> bind(BoundDevice &device, const topology::Device &as_it_is_now);
   Result<void> attach(ClaimedGroup &group, BoundDevice &device);
@@ -80,7 +87,9 @@ private:
   Result<void> ensure_anchor(Devices &devices);
   BoundDevice *find(GroupId group, std::string_view name);
 
-  Fd iommufd_;
+  std::shared_ptr<FileStore> store_;
+  KeptFile file_;
+  const Fd &iommufd_ = file_.file();
   std::unique_ptr<Ioas> ioas_;
   std::unique_ptr<Staging> staging_; ///< Where memory that has no file comes from.
   std::shared_ptr<DeviceMemory> device_memory_;

@@ -19,12 +19,43 @@ Result<void> KernelCompatBackend::check(const topology::Roots &roots) {
   return IommufdBackend::check(roots);
 }
 
-Result<std::unique_ptr<Backend>> KernelCompatBackend::create(const topology::Roots &roots) {
-  const std::filesystem::path node = roots.dev / "iommu";
-  Fd iommufd{::open(node.c_str(), O_RDWR | O_CLOEXEC)};
-  if (!iommufd)
-    return fail_errno(node);
-  return std::unique_ptr<Backend>(new KernelCompatBackend(std::move(iommufd), group_nodes(roots)));
+Result<std::unique_ptr<Backend>> KernelCompatBackend::create(const topology::Roots &roots,
+                                                             const BackendNeeds &needs) {
+  auto file = open(roots.dev / "iommu", *needs.store);
+  if (!file)
+    return pass_on(file);
+  return std::unique_ptr<Backend>(new KernelCompatBackend(std::move(*file), roots, needs));
+}
+
+Result<std::unique_ptr<Backend>> KernelCompatBackend::adopt(const topology::Roots &roots,
+                                                            const BackendNeeds &needs,
+                                                            const BackendState &state,
+                                                            const BackendTerms &terms) {
+  auto file = adopt_file(state, *needs.store);
+  if (!file)
+    return pass_on(file);
+  std::unique_ptr<KernelCompatBackend> backend(new KernelCompatBackend(std::move(*file), roots, needs));
+  backend->KernelContainer::adopt(roots, state, terms);
+  backend->recognise(state);
+  return backend;
+}
+
+/// A device is as often in it as it has objects.
+BackendState KernelCompatBackend::describe() const {
+  BackendState state = KernelContainer::describe();
+  for (BackendState::Group &group : state.groups) {
+    group.devices.clear();
+    for (const auto &[object, device] : open_)
+      if (device.group == group.id)
+        group.devices.push_back({.name = device.name, .devid = object});
+  }
+  return state;
+}
+
+void KernelCompatBackend::recognise(const BackendState &state) {
+  for (const BackendState::Group &group : state.groups)
+    for (const BackendState::Device &device : group.devices)
+      open_.insert_or_assign(device.devid, OpenDevice{.group = group.id, .name = device.name});
 }
 
 Result<AddressSpace> KernelCompatBackend::address_space() {
@@ -63,6 +94,7 @@ bool KernelCompatBackend::note_opened(const std::set<ObjectId> &before, OpenDevi
       open_.insert_or_assign(object, opened);
       known = true;
     }
+  KernelContainer::note_change();
   return known;
 }
 

@@ -23,13 +23,20 @@ public:
   /// See check_backend().
   static Result<void> check(const topology::Roots &roots);
 
-  static Result<std::unique_ptr<Backend>> create(const topology::Roots &roots);
+  static Result<std::unique_ptr<Backend>> create(const topology::Roots &roots,
+                                                 const BackendNeeds &needs);
+  /// See BackendAdopter.
+  static Result<std::unique_ptr<Backend>> adopt(const topology::Roots &roots,
+                                                const BackendNeeds &needs,
+                                                const BackendState &state,
+                                                const BackendTerms &terms);
 
   Result<AddressSpace> address_space() override;
   /// @return EBUSY: the device is open in another container, or it cannot be told whether it is.
   Result<Fd> open_device(GroupId group, const topology::Device &device) override;
   std::vector<std::string> open_devices(GroupId group) override;
   bool may_release(GroupId group) override { return open_devices(group).empty(); }
+  BackendState describe() const override;
 
 private:
   using KernelContainer::KernelContainer;
@@ -43,6 +50,7 @@ private:
     std::string name;
   };
 
+  void recognise(const BackendState &state);
   bool is_device(ObjectId object) const;
   std::set<ObjectId> device_objects() const;
   bool note_opened(const std::set<ObjectId> &before, OpenDevice opened);

@@ -65,6 +65,47 @@ std::vector<IovaRange> usable_ranges(std::span<const std::byte> answer) {
 
 } // namespace
 
+Result<KeptFile> KernelContainer::open(const std::filesystem::path &node, FileStore &store) {
+  Fd file{::open(node.c_str(), O_RDWR | O_CLOEXEC)};
+  if (!file)
+    return fail_errno(node);
+  return KeptFile::keep(std::move(file), store);
+}
+
+Result<KeptFile> KernelContainer::adopt_file(const BackendState &state, FileStore &store) {
+  KeptFile kept = KeptFile::adopt(state.file, store);
+  if (!kept)
+    return fail(ENOENT, "the kernel's container has not been kept");
+  return kept;
+}
+
+void KernelContainer::adopt(const topology::Roots &roots, const BackendState &state,
+                            const BackendTerms &terms) {
+  iommu_set_ = terms.attached;
+  for (const BackendState::Group &group : state.groups) {
+    KeptFile file = KeptFile::adopt(group.file, *store_);
+    if (!file)
+      continue;
+    ClaimedGroup &claimed = claimed_[group.id];
+    claimed.file = std::move(file);
+    if (auto present = topology::find(group.id, roots))
+      claimed.devices = std::move(present->devices);
+    for (const BackendState::Device &device : group.devices)
+      claimed.given.insert(device.name);
+  }
+}
+
+BackendState KernelContainer::describe() const {
+  BackendState state{.file = file_.number()};
+  for (const auto &[id, group] : claimed_) {
+    auto &described =
+        state.groups.emplace_back(BackendState::Group{.id = id, .file = group.file.number()});
+    for (const std::string &name : group.given)
+      described.devices.push_back({.name = name});
+  }
+  return state;
+}
+
 KernelContainer::~KernelContainer() {
   if (iommu_set_)
     (void)unmap({Iova{0}, Iova{UINT64_MAX}});
@@ -78,8 +119,12 @@ Result<void> KernelContainer::claim(const topology::Group &group) {
   int container = container_.get();
   VFIO_SHIM_TRY(run_ioctl(file, VFIO_GROUP_SET_CONTAINER, &container,
                           "the kernel's VFIO_GROUP_SET_CONTAINER"));
+  auto kept = KeptFile::keep(std::move(file), *store_);
+  if (!kept)
+    return pass_on(kept);
   claimed_.insert_or_assign(
-      group.id, ClaimedGroup{.file = std::move(file), .devices = group.devices, .given = {}});
+      group.id, ClaimedGroup{.file = std::move(*kept), .devices = group.devices, .given = {}});
+  note_change();
   return {};
 }
 
@@ -102,8 +147,9 @@ void KernelContainer::release(GroupId group) {
   if (found == claimed_.end())
     return;
   // EBUSY: a device is open at the client. The group leaves when that is closed.
-  ::ioctl(found->second.file.get(), VFIO_GROUP_UNSET_CONTAINER);
+  ::ioctl(found->second.file.file().get(), VFIO_GROUP_UNSET_CONTAINER);
   claimed_.erase(found);
+  note_change();
 }
 
 Result<AddressSpace> KernelContainer::address_space() {
@@ -166,7 +212,7 @@ Result<std::vector<Fd>> KernelContainer::open_one_of_each_group() {
   std::vector<Fd> opened;
   for (const auto &[id, group] : claimed_)
     for (const topology::Device &device : group.devices) {
-      Fd file{::ioctl(group.file.get(), VFIO_GROUP_GET_DEVICE_FD, device.name.c_str())};
+      Fd file{::ioctl(group.file.file().get(), VFIO_GROUP_GET_DEVICE_FD, device.name.c_str())};
       if (!file && errno == ENODEV)
         continue; // Unplugged.
       if (!file)
@@ -181,10 +227,11 @@ Result<Fd> KernelContainer::open_device(GroupId group, const topology::Device &d
   const auto found = claimed_.find(group);
   if (found == claimed_.end())
     return fail(EINVAL, fmt::format("group {} is not claimed", group.value));
-  Fd file{::ioctl(found->second.file.get(), VFIO_GROUP_GET_DEVICE_FD, device.name.c_str())};
+  Fd file{::ioctl(found->second.file.file().get(), VFIO_GROUP_GET_DEVICE_FD, device.name.c_str())};
   if (!file)
     return fail_errno("the kernel's VFIO_GROUP_GET_DEVICE_FD");
   found->second.given.insert(device.name);
+  note_change();
   return file;
 }
 
@@ -200,7 +247,7 @@ std::vector<std::string> KernelContainer::open_devices(GroupId group) {
 
 const Fd *KernelContainer::file_of(GroupId group) const {
   const auto found = claimed_.find(group);
-  return found == claimed_.end() ? nullptr : &found->second.file;
+  return found == claimed_.end() ? nullptr : &found->second.file.file();
 }
 
 } // namespace vfio_shim

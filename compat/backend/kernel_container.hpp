@@ -3,6 +3,7 @@
 #pragma once
 
 #include "vfio_shim/backend.hpp"
+#include "vfio_shim/backend_kind.hpp"
 
 #include <filesystem>
 #include <map>
@@ -37,12 +38,21 @@ public:
   void given_away(GroupId group, std::string_view name) override;
   std::vector<std::string> open_devices(GroupId group) override;
   bool may_release(GroupId group) override = 0;
+  BackendState describe() const override;
 
 protected:
   /// @param container The container's file.
-  /// @param group_nodes The directory of the kernel's group nodes.
-  KernelContainer(Fd container, std::filesystem::path group_nodes)
-      : container_(std::move(container)), group_nodes_(std::move(group_nodes)) {}
+  KernelContainer(KeptFile container, const topology::Roots &roots, const BackendNeeds &needs)
+      : store_(needs.store),
+        file_(std::move(container)),
+        group_nodes_(topology::kernel_nodes(roots)) {}
+
+  /// Opens the container's node, for a new container.
+  static Result<KeptFile> open(const std::filesystem::path &node, FileStore &store);
+  /// The container's file that a process before this one had.
+  static Result<KeptFile> adopt_file(const BackendState &state, FileStore &store);
+  /// Takes the rest over.
+  void adopt(const topology::Roots &roots, const BackendState &state, const BackendTerms &terms);
 
   /// The file of a claimed group; nullptr: it is not claimed.
   const Fd *file_of(GroupId group) const;
@@ -53,19 +63,16 @@ protected:
   /// Opens a device of every claimed group, for ourselves.
   Result<std::vector<Fd>> open_one_of_each_group();
 
-  /// The directory of the kernel's group nodes.
-  static std::filesystem::path group_nodes(const topology::Roots &roots) {
-    return topology::kernel_nodes(roots);
-  }
-
 private:
   struct ClaimedGroup {
-    Fd file;
+    KeptFile file;
     std::vector<topology::Device> devices;
     std::set<std::string> given; ///< Names of devices that were opened; some may be closed since.
   };
 
-  Fd container_;
+  std::shared_ptr<FileStore> store_;
+  KeptFile file_;
+  const Fd &container_ = file_.file();
   std::filesystem::path group_nodes_;
   std::map<GroupId, ClaimedGroup> claimed_;
   bool iommu_set_ = false;

@@ -52,11 +52,24 @@ Result<void> Type1Backend::check(const topology::Roots &roots) {
   return {};
 }
 
-Result<std::unique_ptr<Backend>> Type1Backend::create(const topology::Roots &roots) {
-  Fd container{::open(container_node(roots).c_str(), O_RDWR | O_CLOEXEC)};
-  if (!container)
-    return fail_errno(container_node(roots));
-  return std::unique_ptr<Backend>(new Type1Backend(std::move(container), group_nodes(roots)));
+Result<std::unique_ptr<Backend>> Type1Backend::create(const topology::Roots &roots,
+                                                      const BackendNeeds &needs) {
+  auto file = open(container_node(roots), *needs.store);
+  if (!file)
+    return pass_on(file);
+  return std::unique_ptr<Backend>(new Type1Backend(std::move(*file), roots, needs));
+}
+
+Result<std::unique_ptr<Backend>> Type1Backend::adopt(const topology::Roots &roots,
+                                                     const BackendNeeds &needs,
+                                                     const BackendState &state,
+                                                     const BackendTerms &terms) {
+  auto file = adopt_file(state, *needs.store);
+  if (!file)
+    return pass_on(file);
+  std::unique_ptr<Type1Backend> backend(new Type1Backend(std::move(*file), roots, needs));
+  backend->KernelContainer::adopt(roots, state, terms);
+  return backend;
 }
 
 bool Type1Backend::may_release(GroupId group) {

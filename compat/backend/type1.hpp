@@ -14,7 +14,13 @@ public:
   /// See check_backend().
   static Result<void> check(const topology::Roots &roots);
 
-  static Result<std::unique_ptr<Backend>> create(const topology::Roots &roots);
+  static Result<std::unique_ptr<Backend>> create(const topology::Roots &roots,
+                                                 const BackendNeeds &needs);
+  /// See BackendAdopter.
+  static Result<std::unique_ptr<Backend>> adopt(const topology::Roots &roots,
+                                                const BackendNeeds &needs,
+                                                const BackendState &state,
+                                                const BackendTerms &terms);
 
   /// The kernel lets no group leave a container while a device of it is open.
   bool may_release(GroupId group) override;

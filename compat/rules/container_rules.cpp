@@ -61,6 +61,10 @@ long answer_to(const CheckExtension &call, const AddressSpaceState *iommu) {
   }
 }
 
+Version version_of(std::uint64_t type) {
+  return type == VFIO_TYPE1_IOMMU ? Version::v1 : Version::v2;
+}
+
 /// The kernel offers the number to every IOMMU driver as an extension first (ENODEV if none has
 /// it), and only then as a type.
 Result<Version> check_set_iommu(const SetIommu &call, bool any_group, bool iommu_set) {
@@ -68,9 +72,8 @@ Result<Version> check_set_iommu(const SetIommu &call, bool any_group, bool iommu
     return fail(EINVAL, iommu_set ? "IOMMU already set" : "no group yet");
   switch (call.type) {
   case VFIO_TYPE1_IOMMU:
-    return Version::v1;
   case VFIO_TYPE1v2_IOMMU:
-    return Version::v2;
+    return version_of(call.type);
   case VFIO_UNMAP_ALL:
     return fail(EINVAL, "an extension, not an IOMMU type");
   default:

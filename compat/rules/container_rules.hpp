@@ -27,6 +27,9 @@ long answer_to(const CheckExtension &call, const AddressSpaceState *iommu);
 /// @return EINVAL: no group yet, an IOMMU already, or no type at all. ENODEV: no such type.
 Result<Version> check_set_iommu(const SetIommu &call, bool any_group, bool iommu_set);
 
+/// The version of an IOMMU type that was set.
+Version version_of(std::uint64_t type);
+
 /// The answer to VFIO_IOMMU_GET_INFO, to be written to where its argument is.
 struct InfoAnswer {
   std::vector<std::byte> head;

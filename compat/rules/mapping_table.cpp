@@ -33,7 +33,7 @@ IovaRange range_of(const MapRequest &request) {
   return {request.iova, Iova{request.iova.value + request.size.value - 1}};
 }
 
-IovaRange MappingTable::Run::range() const {
+IovaRange MappingRun::range() const {
   return {begin->first, last_iova(*std::prev(end))};
 }
 

@@ -28,21 +28,25 @@ struct Mapping {
 /// The IOVAs that a request which check_map() has allowed is about.
 IovaRange range_of(const MapRequest &request);
 
+using Mappings = std::map<Iova, Mapping>;
+
+/// Mappings that one unmap takes: a run of neighbours in the table.
+struct MappingRun {
+  Mappings::iterator begin;
+  Mappings::iterator end;
+  Bytes size; ///< Of all of them together.
+
+  bool empty() const { return begin == end; }
+  /// From the first mapping's first IOVA to the last one's last. Not for an empty run.
+  IovaRange range() const;
+};
+
 /// The live mappings of a container, by first IOVA.
 class MappingTable {
 public:
-  using Mappings = std::map<Iova, Mapping>;
+  using Mappings = rules::Mappings;
 
-  /// Mappings that one unmap takes: a run of neighbours in the table.
-  struct Run {
-    Mappings::iterator begin;
-    Mappings::iterator end;
-    Bytes size; ///< Of all of them together.
-
-    bool empty() const { return begin == end; }
-    /// From the first mapping's first IOVA to the last one's last. Not for an empty run.
-    IovaRange range() const;
-  };
+  using Run = MappingRun;
 
   /// @param limit At most this many mappings.
   explicit MappingTable(std::uint32_t limit) : limit_(limit) {}

@@ -1,9 +1,11 @@
 #include "vfio_shim/container.hpp"
 
 #include "rules/address_space_state.hpp"
+#include "rules/container_rules.hpp"
 #include "type1/container_turn.hpp"
 
 #include <new>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -46,6 +48,69 @@ Container::Container(ContainerOptions options, FileNumber file, Pid client)
       ledger_(options_.ledger != nullptr ? *options_.ledger : silent_ledger_),
       record_(ledger_.container_opened(file, client)) {}
 
+Result<std::shared_ptr<Container>> Container::adopt(ContainerOptions options,
+                                                    const ContainerState &state,
+                                                    const std::vector<GroupState> &groups) {
+  std::shared_ptr<Container> adopted(new Container(std::move(options), state));
+  if (groups.empty()) { // The last one was just leaving.
+    adopted->end_address_space();
+    adopted->note_backend();
+    return adopted;
+  }
+  auto backend = adopted->options_.adopt_backend(state.backend,
+                                                 {.window = adopted->options_.iova_window,
+                                                  .attached = adopted->iommu_ != nullptr,
+                                                  .tracking_dirty = state.tracking_dirty});
+  if (!backend)
+    return pass_on(backend);
+  adopted->backend_ = std::move(*backend);
+  for (const GroupState &group : groups) {
+    auto member = std::make_shared<Membership>(group.id, group.record);
+    if (group.closed)
+      member->stay_ = Membership::Stay::while_a_device_is_open;
+    adopted->groups_.emplace(group.id, std::move(member));
+  }
+  if (adopted->iommu_)
+    VFIO_SHIM_TRY(adopted->refresh_address_space());
+  adopted->note_backend();
+  return adopted;
+}
+
+/// What it had mapped, without a backend yet.
+Container::Container(ContainerOptions options, const ContainerState &state)
+    : options_(std::move(options)),
+      ledger_(options_.ledger != nullptr ? *options_.ledger : silent_ledger_),
+      record_(state.record) {
+  if (state.iommu_type == 0)
+    return;
+  iommu_ = std::make_unique<rules::AddressSpaceState>(rules::AddressSpaceState{
+      .version = rules::version_of(state.iommu_type),
+      .space = {},
+      .mappings = rules::MappingTable(options_.mapping_limit),
+      .tracking_dirty = state.tracking_dirty});
+  for (const MappingState &mapping : state.mappings) {
+    const MappingEntry &entry = mapping.entry;
+    auto node = rules::MappingTable::entry_of({.iova = entry.iova,
+                                               .vaddr = entry.vaddr,
+                                               .size = entry.size,
+                                               .access = entry.access},
+                                              mapping.record);
+    node.mapped().all_dirty = mapping.all_dirty;
+    node.mapped().vaddr_valid = mapping.vaddr_valid;
+    iommu_->mappings.insert(std::move(node));
+  }
+}
+
+std::shared_ptr<Membership> Container::membership(GroupId group) {
+  const Turn turn(*this);
+  const auto found = groups_.find(group);
+  return found == groups_.end() ? nullptr : found->second;
+}
+
+void Container::note_closed() {
+  ledger_.container_closed(record_);
+}
+
 Container::~Container() {
   end_address_space();
   if (record_ != 0)
@@ -75,6 +140,7 @@ Result<std::shared_ptr<Membership>> Container::join(const topology::Group &group
   }
   auto member = std::make_shared<Membership>(group.id, group_record);
   groups_.emplace(group.id, member);
+  note_backend(); // What is in a container can be taken over.
   ledger_.group_moved(group_record, record_);
   return member;
 }
@@ -172,7 +238,7 @@ void Container::let_go(Membership &member) {
   } else {
     backend_->release(member.group_);
     if (iommu_ && iommu_->tracking_dirty)
-      iommu_->mappings.mark_all_dirty(); // What only the group's IOMMU knew is lost.
+      mark_all_dirty(); // What only the group's IOMMU knew is lost.
     // Fewer devices can only widen what is usable; if it cannot be read, the old answer stays
     // right.
     if (iommu_)
@@ -243,6 +309,30 @@ Result<void> Container::may_attach() const {
   if (iommu_->mappings.any_without_vaddr())
     return fail(EBUSY, "a mapping has no valid vaddr");
   return {};
+}
+
+void Container::mark_all_dirty() {
+  iommu_->mappings.mark_all_dirty();
+  const auto all = iommu_->mappings.all();
+  for (auto mapping = all.begin; mapping != all.end; ++mapping)
+    ledger_.all_dirty(mapping->second.record, true);
+}
+
+/// Writes down what another process would need to go on with the backend, if that has changed.
+void Container::note_backend() {
+  if (!backend_) {
+    if (std::exchange(noted_changes_, 0) != 0)
+      ledger_.container_backed(record_, 0, 0);
+    return;
+  }
+  if (noted_changes_ == backend_->changes())
+    return;
+  noted_changes_ = backend_->changes();
+  const BackendState state = backend_->describe();
+  for (const BackendState::Group &group : state.groups)
+    if (const auto member = groups_.find(group.id); member != groups_.end())
+      ledger_.group_backed(member->second->record_, group);
+  ledger_.container_backed(record_, state.file, state.ioas);
 }
 
 /// The backend's destruction unmaps everything; only the books are closed here.

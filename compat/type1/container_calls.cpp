@@ -24,7 +24,8 @@ using rules::MappingTable;
 struct ContainerCalls {
   Container &container;
   Client &client;
-  ClientAddr argument; ///< Where the call's struct lies, for those that have one.
+  ClientAddr argument;            ///< Where the call's struct lies, for those that have one.
+  std::optional<Outcome> outcome; ///< Of its first time.
 
   Result<long> operator()(const rules::GetApiVersion & /*call*/) const { return VFIO_API_VERSION; }
 
@@ -41,11 +42,13 @@ struct ContainerCalls {
         rules::AddressSpaceState{.version = *version,
                                  .space = {},
                                  .mappings = MappingTable(container.options_.mapping_limit)});
+    client.about_to({.kind = Intention::Kind::set_iommu});
     const auto attached = container.refresh_address_space();
     if (!attached) {
       container.iommu_.reset();
       return pass_on(attached);
     }
+    container.note_backend();
     container.ledger_.iommu_set(container.record_, static_cast<std::uint32_t>(call.type));
     return 0;
   }
@@ -67,7 +70,9 @@ struct ContainerCalls {
     // Once it is mapped, nothing may fail any more.
     const MapRequest request = call.request();
     auto entry = MappingTable::entry_of(request);
-    VFIO_SHIM_TRY(container.backend_->map(client, request));
+    client.about_to(
+        {.kind = Intention::Kind::map, .range = rules::range_of(request), .vaddr = request.vaddr});
+    VFIO_SHIM_TRY(map(request));
     entry.mapped().record = container.ledger_.mapped(container.record_, {.iova = request.iova,
                                                                          .vaddr = request.vaddr,
                                                                          .size = request.size,
@@ -84,21 +89,19 @@ struct ContainerCalls {
     const auto run = rules::find_unmap(call, *container.iommu_);
     if (!run)
       return pass_on(run);
-    rules::UnmapDma answer = call;
-    answer.size = run->size;
-    answer.bitmap.reset();
+    const Bytes size = outcome ? outcome->size : run->size; // It may have begun before.
     if (call.bitmap)
-      VFIO_SHIM_TRY(take_away_and_report(*run, {.place = *call.bitmap, .base = call.iova}));
-    else if (call.vaddr_only())
+      VFIO_SHIM_TRY(take_away_and_report(*run, {.place = *call.bitmap, .base = call.iova}, size));
+    else if (call.vaddr_only() && !run->empty())
       invalidate_vaddr(*run);
     else if (!run->empty())
-      VFIO_SHIM_TRY(take_away(*run));
-    VFIO_SHIM_TRY(client.write(argument, rules::encode(answer)));
-    return 0;
+      VFIO_SHIM_TRY(take_away(*run, {.kind = Intention::Kind::unmap, .size = size}));
+    return answer_with(call, size);
   }
 
   Result<long> operator()(const rules::DirtyPages &call) const {
-    return type1::dirty_pages(*container.iommu_, *container.backend_, client, call);
+    return type1::dirty_pages(*container.iommu_, *container.backend_, client, call,
+                              {.ledger = container.ledger_, .container = container.record_});
   }
 
   /// What is no call on a container.
@@ -107,12 +110,39 @@ struct ContainerCalls {
     return fail(ENOTTY, "unknown ioctl");
   }
 
+  /// Answers a call that has been carried out, but not answered.
+  Result<long> answer_again(const rules::LegacyCall &call) const {
+    const auto *const unmap = std::get_if<rules::UnmapDma>(&call);
+    return unmap != nullptr ? answer_with(*unmap, outcome->size) : Result<long>(0);
+  }
+
 private:
+  Result<long> answer_with(const rules::UnmapDma &call, Bytes size) const {
+    rules::UnmapDma answer = call;
+    answer.size = size;
+    answer.bitmap.reset();
+    VFIO_SHIM_TRY(client.write(argument, rules::encode(answer)));
+    return 0;
+  }
+
+  /// A call that was lent to the client (an errand) by a process that has died may have mapped it
+  /// only now.
+  Result<void> map(const MapRequest &request) const {
+    auto mapped = container.backend_->map(client, request);
+    if (mapped || mapped.error().code != EEXIST)
+      return mapped;
+    VFIO_SHIM_TRY(container.backend_->unmap(rules::range_of(request)));
+    return container.backend_->map(client, request);
+  }
+
   Result<long> update_vaddr(const rules::MapDma &call) const {
     const auto found = rules::find_without_vaddr(call, *container.iommu_);
     if (!found)
       return pass_on(found);
     auto &mapping = (*found)->second;
+    client.about_to({.kind = Intention::Kind::give_vaddr,
+                     .range = rules::range_of(call.request()),
+                     .vaddr = call.vaddr});
     mapping.vaddr = call.vaddr;
     mapping.vaddr_valid = true;
     container.ledger_.vaddr_changed(container.record_, mapping.record, mapping.vaddr);
@@ -122,6 +152,8 @@ private:
   /// The mappings stay, and so do their pages: nobody looks them up again by their addresses in the
   /// client.
   void invalidate_vaddr(const MappingTable::Run &run) const {
+    client.about_to(
+        {.kind = Intention::Kind::take_vaddr, .range = run.range(), .size = run.size});
     for (auto entry = run.begin; entry != run.end; ++entry) {
       entry->second.vaddr_valid = false;
       container.ledger_.vaddr_changed(container.record_, entry->second.record, std::nullopt);
@@ -130,23 +162,25 @@ private:
 
   /// Mapping by mapping, so that what a device writes is reported up to the last moment. If the
   /// client's bitmap ends too early, those before are gone, as in type1.
-  Result<void> take_away_and_report(const MappingTable::Run &run,
-                                    const type1::DirtyBitmap &bitmap) const {
+  Result<void> take_away_and_report(const MappingTable::Run &run, const type1::DirtyBitmap &bitmap,
+                                    Bytes size) const {
     for (auto entry = run.begin; entry != run.end;) {
       VFIO_SHIM_TRY(
-          type1::report_dirty(*container.backend_, client, *entry, bitmap, AfterReport::keep));
+          type1::report_dirty(*container.backend_, client, *entry, bitmap, AfterReport::keep,
+                              {.ledger = container.ledger_, .container = container.record_}));
       const auto next = std::next(entry);
-      VFIO_SHIM_TRY(take_away({.begin = entry, .end = next, .size = {}}));
+      VFIO_SHIM_TRY(take_away({.begin = entry, .end = next, .size = {}},
+                              {.kind = Intention::Kind::report_and_unmap, .size = size}));
       entry = next;
     }
     return {};
   }
 
-  Result<void> take_away(const MappingTable::Run &run) const {
+  Result<void> take_away(const MappingTable::Run &run, Intention intention) const {
+    intention.range = run.range();
+    client.about_to(intention);
     VFIO_SHIM_TRY(container.backend_->unmap(run.range()));
-    for (auto mapping = run.begin; mapping != run.end; ++mapping)
-      container.ledger_.unmapped(container.record_, mapping->second.record);
-    container.iommu_->mappings.erase(run);
+    container.forget(run);
     return {};
   }
 };
@@ -160,10 +194,14 @@ Result<long> Container::call(Client &client, unsigned int command, std::uint64_t
     if (!call)
       return pass_on(call);
     const Turn turn(*this);
+    const ContainerCalls calls{.container = *this,
+                               .client = client,
+                               .argument = ClientAddr{argument},
+                               .outcome = client.outcome()};
+    if (calls.outcome && calls.outcome->carried_out)
+      return calls.answer_again(*call);
     VFIO_SHIM_TRY(rules::check_operation(operation, iommu_.get())); // The last group may have left.
-    return std::visit(
-        ContainerCalls{.container = *this, .client = client, .argument = ClientAddr{argument}},
-        *call);
+    return std::visit(calls, *call);
   });
 }
 

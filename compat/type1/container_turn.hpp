@@ -8,7 +8,8 @@
 
 namespace vfio_shim {
 
-/// The container's lock. Whoever has it does what others put off because of it.
+/// The container's lock. Whoever has it does what others put off because of it, and
+/// writes down at its end what has become of the backend.
 class Container::Turn {
 public:
   /// Waits for the call that is being served.
@@ -29,6 +30,7 @@ public:
     // What is put off just before the lock is given up must not be left to nobody.
     do {
       container_.catch_up();
+      container_.note_backend();
       lock_.unlock();
     } while (container_.put_off_ && lock_.try_lock());
   }

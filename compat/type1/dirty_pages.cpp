@@ -4,7 +4,6 @@
 #include "rules/dirty_bitmap.hpp"
 
 #include <algorithm>
-#include <utility>
 
 #include "bitmap.hpp"
 
@@ -16,30 +15,41 @@ namespace {
 /// A multiple of 64, so that every piece of a mapping has the same place in its first u64.
 constexpr std::uint64_t pages_at_once = std::uint64_t{1} << 19;
 
-Result<long> start(rules::AddressSpaceState &iommu, Backend &backend) {
+void set_all_dirty(rules::Mapping &mapping, bool yes, const DirtyBooks &books) {
+  if (mapping.all_dirty == yes)
+    return;
+  mapping.all_dirty = yes;
+  books.ledger.all_dirty(mapping.record, yes);
+}
+
+Result<long> start(rules::AddressSpaceState &iommu, Backend &backend, const DirtyBooks &books) {
   if (iommu.tracking_dirty)
     return 0;
   VFIO_SHIM_TRY(rules::check_start_of_tracking(iommu));
   VFIO_SHIM_TRY(backend.track_dirty(true));
-  iommu.mappings.mark_all_dirty(false);
+  const auto all = iommu.mappings.all();
+  for (auto mapping = all.begin; mapping != all.end; ++mapping)
+    set_all_dirty(mapping->second, false, books);
   iommu.tracking_dirty = true;
+  books.ledger.dirty_tracked(books.container, true);
   return 0;
 }
 
-Result<long> stop(rules::AddressSpaceState &iommu, Backend &backend) {
+Result<long> stop(rules::AddressSpaceState &iommu, Backend &backend, const DirtyBooks &books) {
   VFIO_SHIM_TRY(backend.track_dirty(false));
   iommu.tracking_dirty = false;
+  books.ledger.dirty_tracked(books.container, false);
   return 0;
 }
 
 Result<long> get_bitmap(rules::AddressSpaceState &iommu, Backend &backend, Client &client,
-                        const rules::DirtyPages::Range &range) {
+                        const rules::DirtyPages::Range &range, const DirtyBooks &books) {
   const auto run = rules::find_report(range, iommu);
   if (!run)
     return pass_on(run);
   const DirtyBitmap bitmap{.place = range.bitmap, .base = range.iova};
   for (auto entry = run->begin; entry != run->end; ++entry)
-    VFIO_SHIM_TRY(report_dirty(backend, client, *entry, bitmap, AfterReport::clean));
+    VFIO_SHIM_TRY(report_dirty(backend, client, *entry, bitmap, AfterReport::clean, books));
   return 0;
 }
 
@@ -72,30 +82,31 @@ Result<void> report_piece(Backend &backend, Client &client, IovaRange range, boo
 } // namespace
 
 Result<long> dirty_pages(rules::AddressSpaceState &iommu, Backend &backend, Client &client,
-                         const rules::DirtyPages &call) {
+                         const rules::DirtyPages &call, const DirtyBooks &books) {
   VFIO_SHIM_TRY(rules::check_flags(call));
   if (call.starts())
-    return start(iommu, backend);
+    return start(iommu, backend, books);
   if (call.stops())
-    return stop(iommu, backend);
-  return get_bitmap(iommu, backend, client, *call.range);
+    return stop(iommu, backend, books);
+  return get_bitmap(iommu, backend, client, *call.range, books);
 }
 
 Result<void> report_dirty(Backend &backend, Client &client,
                           rules::MappingTable::Mappings::value_type &entry,
-                          const DirtyBitmap &bitmap, AfterReport after) {
+                          const DirtyBitmap &bitmap, AfterReport after, const DirtyBooks &books) {
   auto &[iova, mapping] = entry;
   const std::uint64_t piece = pages_at_once * bitmap.place.page_size.value;
   // Until the client has it all: what the IOMMU has told and the client has not heard would be
   // lost.
-  const bool all_dirty = std::exchange(mapping.all_dirty, true);
+  const bool all_dirty = mapping.all_dirty;
+  set_all_dirty(mapping, true, books);
   for (std::uint64_t done = 0; done < mapping.size.value; done += piece) {
     const Iova first = iova + Bytes{done};
     const std::uint64_t size = std::min(piece, mapping.size.value - done);
     VFIO_SHIM_TRY(report_piece(backend, client, {first, Iova{first.value + size - 1}}, all_dirty,
                                bitmap, after));
   }
-  mapping.all_dirty = all_dirty && after == AfterReport::keep;
+  set_all_dirty(mapping, all_dirty && after == AfterReport::keep, books);
   return {};
 }
 

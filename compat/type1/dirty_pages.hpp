@@ -6,6 +6,7 @@
 #include "rules/legacy_call.hpp"
 
 #include "vfio_shim/client.hpp"
+#include "vfio_shim/ledger.hpp"
 
 namespace vfio_shim::type1 {
 
@@ -15,10 +16,16 @@ struct DirtyBitmap {
   Iova base;
 };
 
+/// Where it is written down what is not reported yet.
+struct DirtyBooks {
+  Ledger &ledger;
+  Ledger::Record container;
+};
+
 /// Serves VFIO_IOMMU_DIRTY_PAGES.
 /// @return As vfio_iommu_type1_dirty_pages() in drivers/vfio/vfio_iommu_type1.c.
 Result<long> dirty_pages(rules::AddressSpaceState &iommu, Backend &backend, Client &client,
-                         const rules::DirtyPages &call);
+                         const rules::DirtyPages &call, const DirtyBooks &books);
 
 /// Puts the bits of one mapping where they belong in the client's bitmap.
 ///
@@ -27,6 +34,6 @@ Result<long> dirty_pages(rules::AddressSpaceState &iommu, Backend &backend, Clie
 /// @return EFAULT: the bitmap is not there. Then no page counts as reported.
 Result<void> report_dirty(Backend &backend, Client &client,
                           rules::MappingTable::Mappings::value_type &entry,
-                          const DirtyBitmap &bitmap, AfterReport after);
+                          const DirtyBitmap &bitmap, AfterReport after, const DirtyBooks &books);
 
 } // namespace vfio_shim::type1

@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <utility>
 
+#include <sys/syscall.h>
+#include <unistd.h>
+
 namespace vfio_shim {
 
 Result<std::shared_ptr<Group>> Group::open(GroupId id, topology::Roots roots, Ledger *ledger,
@@ -19,6 +22,44 @@ Group::Group(GroupId id, topology::Roots roots, Ledger *ledger, FileNumber file,
       ledger_(ledger != nullptr ? *ledger : silent_ledger_),
       record_(ledger_.group_opened(file, id, client)) {}
 
+std::shared_ptr<Group> Group::adopt(const GroupState &state, topology::Roots roots, Ledger *ledger,
+                                    std::shared_ptr<Container> container) {
+  std::shared_ptr<Group> adopted(new Group(state, std::move(roots), ledger));
+  if (container)
+    adopted->membership_ = container->membership(state.id);
+  if (adopted->membership_)
+    adopted->container_ = std::move(container);
+  else
+    adopted->forget_all_devices_but({});
+  return adopted;
+}
+
+Group::Group(const GroupState &state, topology::Roots roots, Ledger *ledger)
+    : id_(state.id),
+      roots_(std::move(roots)),
+      ledger_(ledger != nullptr ? *ledger : silent_ledger_),
+      record_(state.record),
+      closed_(state.closed) {
+  for (const DeviceState &device : state.devices) {
+    GivenDevice &given = given_.emplace_back(
+        GivenDevice{.name = device.name, .record = device.record, .holders = {}});
+    for (const HolderState &holder : device.holders)
+      if (Fd process{static_cast<int>(::syscall(SYS_pidfd_open, holder.process.value, 0U))})
+        given.holders.push_back(
+            {.process = std::move(process), .pid = holder.process, .number = holder.number});
+  }
+}
+
+/// What has become of it shows in where the group is now.
+Outcome Group::settle(const Intention &intention) {
+  const std::scoped_lock lock(mutex_);
+  const bool inside = container_ != nullptr;
+  return {.carried_out = intention.kind == Intention::Kind::done ||
+                         (intention.kind == Intention::Kind::join && inside) ||
+                         (intention.kind == Intention::Kind::leave && !inside),
+          .size = {}};
+}
+
 Group::~Group() {
   leave_container();
   if (record_ != 0)
@@ -31,7 +72,7 @@ bool Group::device_open() {
 }
 
 Departure Group::try_leave_when_unused() {
-  closed_ = true;
+  note_closed();
   const std::unique_lock lock(mutex_, std::try_to_lock);
   if (!lock.owns_lock())
     return Departure::busy;
@@ -45,8 +86,14 @@ Departure Group::try_leave_when_unused() {
   return departure;
 }
 
+void Group::note_closed() {
+  const std::scoped_lock lock(end_mutex_);
+  if (!closed_.exchange(true) && record_ != 0)
+    ledger_.group_closed(record_);
+}
+
 Departure Group::try_close() {
-  closed_ = true;
+  note_closed();
   const std::unique_lock lock(mutex_, std::try_to_lock);
   if (!lock.owns_lock())
     return Departure::busy;
@@ -54,6 +101,7 @@ Departure Group::try_close() {
     return Departure::busy;
   forget_container();
   // Nobody may ever tell that its file is closed.
+  const std::scoped_lock end(end_mutex_);
   if (record_ != 0)
     ledger_.group_gone(std::exchange(record_, 0));
   return Departure::left;

@@ -142,6 +142,7 @@ struct GroupCalls {
     const auto topology = topology::find(group.id_, group.roots_);
     if (!topology)
       return cannot_look(topology.error());
+    client.about_to({.kind = Intention::Kind::join});
     auto joined = container->join(*topology, group.record_);
     if (!joined)
       return pass_on(joined);
@@ -153,6 +154,7 @@ struct GroupCalls {
   Result<long> operator()(const rules::UnsetContainer & /*call*/) const {
     const std::scoped_lock lock(group.mutex_);
     VFIO_SHIM_TRY(rules::check_in_container(group.container_ != nullptr));
+    client.about_to({.kind = Intention::Kind::leave});
     if (!group.leave_if_unused())
       return fail(EBUSY, "a device of the group is open");
     return 0;
@@ -232,6 +234,7 @@ private:
   }
 
   void note_given(Group::GivenDevice &given, ClientFd number) const {
+    group.ledger_.device_given(given.record, client.pid(), number);
     group.container_->given_away(group.id_, given.name);
     std::erase_if(given.holders,
                   [&](const Group::Holder &holder) { return holder.pid == client.pid(); });
@@ -250,6 +253,8 @@ Result<long> Group::call(Client &client, unsigned int command, std::uint64_t arg
     const auto call = rules::read_call(*operation, client, argument);
     if (!call)
       return pass_on(call);
+    if (const auto outcome = client.outcome(); outcome && outcome->carried_out)
+      return 0;
     return std::visit(
         GroupCalls{.group = *this, .client = client, .argument = ClientAddr{argument}}, *call);
   });

@@ -4,13 +4,16 @@
 
 #include "vfio_shim/client.hpp"
 #include "vfio_shim/fd.hpp"
+#include "vfio_shim/file_store.hpp"
 #include "vfio_shim/result.hpp"
 #include "vfio_shim/topology.hpp"
 #include "vfio_shim/units.hpp"
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -40,6 +43,42 @@ struct MapRequest {
 enum class AfterReport : std::uint8_t {
   clean, ///< The next report has what is written to from now on.
   keep   ///< They stay dirty, which is cheaper: for a range that is unmapped next.
+};
+
+/// What a backend holds, for another process to take over. Numbers of kept files are 0 where there
+/// is none.
+struct BackendState {
+  /// A device that is bound, or may be.
+  struct Device {
+    static constexpr std::size_t bar_count = 6;
+
+    std::string name;
+    std::uint32_t devid = 0;    ///< Its object.
+    bool attached = false;      ///< To the group's domain.
+    FileStore::Number file = 0; ///< Its cdev, unless the client has it.
+    /// Its BARs, once they are exported, and the cdev by which they are known.
+    std::array<FileStore::Number, bar_count> bars{};
+    std::uint64_t filesystem = 0;
+    std::uint64_t inode = 0;
+
+    friend bool operator==(const Device &, const Device &) = default;
+  };
+  /// A claimed group.
+  struct Group {
+    GroupId id;
+    FileStore::Number file = 0; ///< The kernel's own group.
+    std::uint32_t domain = 0;   ///< The HWPT; 0: none yet.
+    bool tracks_dirty = false;  ///< It can note which pages are written to.
+    std::vector<Device> devices{};
+
+    friend bool operator==(const Group &, const Group &) = default;
+  };
+
+  FileStore::Number file = 0; ///< The iommufd, or the kernel's own container.
+  std::uint32_t ioas = 0;
+  std::vector<Group> groups{};
+
+  friend bool operator==(const BackendState &, const BackendState &) = default;
 };
 
 /// One address space of an IOMMU API, with the groups behind it.
@@ -112,9 +151,32 @@ public:
 
   /// The names of the group's devices that are open at the client, or may be: for the records.
   virtual std::vector<std::string> open_devices(GroupId group) = 0;
+
+  /// How often what describe() tells has changed.
+  std::uint64_t changes() const { return changes_; }
+  /// What another process needs to take this address space over; see BackendAdopter.
+  virtual BackendState describe() const { return {}; }
+
+protected:
+  void note_change() { ++changes_; }
+
+private:
+  std::uint64_t changes_ = 0;
 };
 
 /// Makes the backend of a new container.
 using BackendFactory = std::function<Result<std::unique_ptr<Backend>>()>;
+
+/// What a container knows of a backend that is to be taken over.
+struct BackendTerms {
+  std::optional<IovaRange> window; ///< As given to Backend::keep_usable().
+  bool attached = false;           ///< attach_claimed() has succeeded before.
+  bool tracking_dirty = false;
+};
+
+/// Takes over what a process that has died has held. What it was about to do and had not told is
+/// undone.
+using BackendAdopter = std::function<Result<std::unique_ptr<Backend>>(const BackendState &state,
+                                                                      const BackendTerms &terms)>;
 
 } // namespace vfio_shim

@@ -39,11 +39,21 @@ std::optional<BackendKind> backend_named(std::string_view name);
 ///         that bring it.
 Result<void> check_backend(BackendKind kind, const topology::Roots &roots = {});
 
+/// What backends need from the program that makes them.
+struct BackendNeeds {
+  /// Where the devices that are handed out are noted, and those found whose memory is to be mapped;
+  /// may be none.
+  std::shared_ptr<DeviceMemory> device_memory{};
+  /// Keeps what is to outlive this process.
+  std::shared_ptr<FileStore> store = std::make_shared<FileStore>();
+};
+
 /// Makes backends of that kind.
-/// @param device_memory Where the devices that are handed out are noted, and those found whose
-/// memory
-///        is to be mapped; may be none.
 BackendFactory backend_factory(BackendKind kind, const topology::Roots &roots = {},
-                               std::shared_ptr<DeviceMemory> device_memory = nullptr);
+                               const BackendNeeds &needs = {});
+
+/// Takes backends of that kind over.
+BackendAdopter backend_adopter(BackendKind kind, const topology::Roots &roots = {},
+                               const BackendNeeds &needs = {});
 
 } // namespace vfio_shim

@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -48,6 +49,34 @@ struct AddressSpaceId {
   friend bool operator==(const AddressSpaceId &, const AddressSpaceId &) = default;
 };
 
+/// What a call is about to change, noted beforehand: whoever takes over from a process that dies
+/// in the call finishes it or undoes it by this.
+struct Intention {
+  enum class Kind : std::uint32_t {
+    none,
+    map,              ///< range and vaddr are to be mapped.
+    unmap,            ///< All of range is to go; the answer is size.
+    report_and_unmap, ///< The mapping in range has been reported, and goes; the answer is size.
+    take_vaddr,       ///< The mappings in range lose their vaddr; the answer is size.
+    give_vaddr,       ///< The mapping in range gets vaddr.
+    set_iommu,
+    join,  ///< Of a group, which is in no container yet.
+    leave, ///< Of a group, which is in one.
+    done   ///< Nothing but to answer; the answer is size.
+  };
+
+  Kind kind = Kind::none;
+  IovaRange range{};
+  ClientAddr vaddr{};
+  Bytes size{};
+};
+
+/// What has become of a call whose first server died in it.
+struct Outcome {
+  bool carried_out; ///< Nothing but the answer is missing.
+  Bytes size;       ///< Intention::size.
+};
+
 /// The calling process and thread.
 ///
 /// The shim implements it with process_vm_readv() and a borrowed thread; a program that embeds
@@ -67,6 +96,12 @@ public:
 
   /// A pidfd of the process that calls: it tells of the end of the whole process.
   virtual Result<Fd> process() = 0;
+
+  /// Notes what the call is about to change, in the place of what was noted before.
+  virtual void about_to(const Intention & /*intention*/) {}
+
+  /// What has become of this call already. Nothing: this is the first time.
+  virtual std::optional<Outcome> outcome() const { return std::nullopt; }
 
   /// Copies memory of the client to @p to. @return EFAULT if any byte cannot be read.
   virtual Result<void> read(ClientAddr from, std::span<std::byte> to) = 0;

@@ -6,6 +6,7 @@
 #include "vfio_shim/client.hpp"
 #include "vfio_shim/ledger.hpp"
 #include "vfio_shim/result.hpp"
+#include "vfio_shim/state.hpp"
 #include "vfio_shim/units.hpp"
 
 #include <atomic>
@@ -23,6 +24,7 @@ namespace vfio_shim {
 
 namespace rules {
 struct AddressSpaceState;
+struct MappingRun;
 struct Operation;
 } // namespace rules
 
@@ -40,6 +42,8 @@ struct ContainerOptions {
   /// Asked before the container takes what it will keep: a group, a device. Its error is the
   /// call's answer. None: it may always.
   std::function<Result<void>()> may_grow{};
+  /// Takes the backends of another process over; for Container::adopt().
+  BackendAdopter adopt_backend{};
 };
 
 /// How far a group has come on its way out. It waits for nobody.
@@ -90,6 +94,12 @@ public:
   static Result<std::shared_ptr<Container>> open(ContainerOptions options, FileNumber file,
                                                  Pid client);
 
+  /// Takes over a container of a process that has died, with the groups that are in it.
+  /// @return As ContainerOptions::adopt_backend.
+  static Result<std::shared_ptr<Container>> adopt(ContainerOptions options,
+                                                  const ContainerState &state,
+                                                  const std::vector<GroupState> &groups);
+
   Container(ContainerOptions options, FileNumber file, Pid client);
   Container(const Container &) = delete;
   Container &operator=(const Container &) = delete;
@@ -110,6 +120,20 @@ public:
   ///         mapping's vaddr is invalid (VFIO_DMA_UNMAP_FLAG_VADDR).
   Result<std::shared_ptr<Membership>> join(const topology::Group &group,
                                            Ledger::Record group_record);
+
+  /// The place of a group that was taken over, or nullptr.
+  std::shared_ptr<Membership> membership(GroupId group);
+
+  /// Finishes or undoes what a call of a process that has died was about to do. To be called before
+  /// any call().
+  /// @return What has become of it.
+  Outcome settle(const Intention &intention);
+
+  /// Its file is closed.
+  void note_closed();
+
+  /// Its record in the ledger.
+  Ledger::Record record() const { return record_; }
 
   /// Lets the group go unless a device of it is open. May wait for a call.
   /// @return Whether it has gone.
@@ -140,6 +164,8 @@ private:
 
   class Turn;
 
+  Container(ContainerOptions options, const ContainerState &state);
+
   Result<void> may_be_asked(const rules::Operation *operation);
   Departure try_to_let_go(Membership &member, Membership::Stay stay);
   void catch_up();
@@ -152,6 +178,9 @@ private:
   Result<void> attach_claimed();
   Result<void> refresh_address_space();
   void end_address_space();
+  void forget(const rules::MappingRun &run);
+  void mark_all_dirty();
+  void note_backend();
 
   ContainerOptions options_;
   Ledger silent_ledger_;
@@ -162,6 +191,7 @@ private:
   bool awaiting_devices_ = false;     ///< A member is to leave once its devices are closed.
   std::map<GroupId, std::shared_ptr<Membership>> groups_;
   std::unique_ptr<Backend> backend_;                ///< While groups_ is not empty.
+  std::uint64_t noted_changes_ = 0;                 ///< The state of backend_ that is in the ledger.
   std::unique_ptr<rules::AddressSpaceState> iommu_; ///< From VFIO_SET_IOMMU on.
 };
 

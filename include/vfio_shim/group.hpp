@@ -29,6 +29,11 @@ public:
   static Result<std::shared_ptr<Group>> open(GroupId id, topology::Roots roots, Ledger *ledger,
                                              FileNumber file, Pid client);
 
+  /// Takes over a group of a process that has died.
+  /// @param container The one it is in, taken over before; or nullptr.
+  static std::shared_ptr<Group> adopt(const GroupState &state, topology::Roots roots,
+                                      Ledger *ledger, std::shared_ptr<Container> container);
+
   Group(GroupId id, topology::Roots roots, Ledger *ledger, FileNumber file, Pid client);
   Group(const Group &) = delete;
   Group &operator=(const Group &) = delete;
@@ -36,6 +41,9 @@ public:
   ~Group();
 
   GroupId id() const { return id_; }
+
+  /// Its record in the ledger, while it has not ended.
+  Ledger::Record record() const { return record_; }
 
   /// Serves an ioctl on the group.
   /// @param argument The ioctl's third argument, as the client gave it.
@@ -45,6 +53,9 @@ public:
 
   /// "VFIO_..." for an ioctl that call() knows, "" for any other.
   static std::string_view call_name(unsigned int command);
+
+  /// As Container::settle(), for a call on the group.
+  Outcome settle(const Intention &intention);
 
   /// Whether a client still holds a device of the group open. While it does, the kernel keeps the
   /// group open too, even if the group's own file was closed. Waits for calls on the container.
@@ -81,6 +92,9 @@ private:
     std::vector<Holder> holders; ///< The latest few.
   };
 
+  Group(const GroupState &state, topology::Roots roots, Ledger *ledger);
+
+  void note_closed();
   void leave_container();
   /// Leaves the container unless a device is open. @return Whether the group is in none now.
   bool leave_if_unused();
@@ -94,7 +108,8 @@ private:
   const topology::Roots roots_;
   Ledger silent_ledger_;
   Ledger &ledger_;
-  Ledger::Record record_;
+  Ledger::Record record_; ///< 0 once it is given up.
+  std::mutex end_mutex_;  ///< Keeps those who end the group from each other's record_. Taken last.
   std::atomic<bool> closed_ = false; ///< Its file is closed, or it was unplugged: it joins no more.
   std::mutex mutex_;                 ///< Guards everything below. Taken before the container's.
   std::shared_ptr<Container> container_;

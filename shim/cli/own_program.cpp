@@ -1,6 +1,7 @@
 #include "cli/own_program.hpp"
 
 #include <filesystem>
+#include <fstream>
 
 #include <sys/wait.h>
 #include <unistd.h>
@@ -12,8 +13,19 @@ std::string own_program() {
   return std::filesystem::read_symlink("/proc/self/exe", error).string();
 }
 
-Error become_own_program(const std::vector<std::string> &arguments) {
-  const std::string program = own_program();
+std::vector<std::string> own_command_line() {
+  std::ifstream file("/proc/self/cmdline");
+  std::vector<std::string> words;
+  for (std::string word; std::getline(file, word, '\0');)
+    words.push_back(word);
+  if (!words.empty())
+    words.front() = own_program();
+  return words;
+}
+
+namespace {
+
+Error become(const std::string &program, const std::vector<std::string> &arguments) {
   std::vector<char *> pointers{const_cast<char *>("vfio-shim")};
   for (const std::string &argument : arguments)
     pointers.push_back(const_cast<char *>(argument.c_str()));
@@ -22,13 +34,23 @@ Error become_own_program(const std::vector<std::string> &arguments) {
   return {.code = errno, .where = "cannot run " + program};
 }
 
+} // namespace
+
+Error become_own_program(const std::vector<std::string> &arguments) {
+  return become(own_program(), arguments);
+}
+
 Result<int> run_own_program(const std::vector<std::string> &arguments) {
+  return run_program(own_program(), arguments);
+}
+
+Result<int> run_program(const std::string &program, const std::vector<std::string> &arguments) {
   const pid_t child = ::fork();
   if (child < 0)
     return fail_errno("fork");
   if (child == 0) {
     ::dup2(STDERR_FILENO, STDOUT_FILENO);
-    (void)become_own_program(arguments);
+    (void)become(program, arguments);
     ::_exit(127);
   }
   int status = 0;

@@ -2,13 +2,13 @@
 #include "cli/command_line.hpp"
 #include "cli/limit_options.hpp"
 #include "cli/observing_options.hpp"
+#include "cli/own_program.hpp"
 
 #include <memory>
 
 #include <grp.h>
 #include <pwd.h>
 #include <spdlog/spdlog.h>
-#include <systemd/sd-daemon.h>
 
 #include "daemon/daemon.hpp"
 #include "daemon/prefix.hpp"
@@ -82,15 +82,19 @@ int serve(ServeOptions options) {
   options.daemon.server.iova_window = options.limits.iova_window;
   if (options.daemon.take_over)
     options.daemon.server.prefix = "vfio";
-  options.daemon.ready = [] { sd_notify(0, "READY=1"); };
-  auto done = apply_permissions(options);
-  if (done)
-    done = daemon::run_daemon(options.daemon);
+  options.daemon.command = own_command_line();
+  options.daemon.may_follow = [&options] {
+    const auto status = run_program(options.daemon.command.front(),
+                                    {"upgrade", "--check", "--prefix", options.daemon.server.prefix});
+    return status.value_or(exit_failure) == exit_ok;
+  };
+  const auto permitted = apply_permissions(options);
+  const auto done = permitted ? daemon::run_daemon(options.daemon) : pass_on(permitted);
   if (!done) {
     spdlog::error("{}", done.error().where);
     return exit_failure;
   }
-  return exit_ok;
+  return *done;
 }
 
 } // namespace

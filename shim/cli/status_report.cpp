@@ -162,16 +162,34 @@ Nodes find_nodes(const std::string &prefix, const topology::Roots &roots) {
   return nodes;
 }
 
+/// The process that was started, and that signals go to.
+int pid_of(const Snapshot::Daemon &daemon) {
+  return daemon.keeper.value != 0 ? daemon.keeper.value : daemon.pid.value;
+}
+
+double pause_ms(const Snapshot::Daemon &daemon) {
+  return std::chrono::duration<double, std::milli>(daemon.last_pause).count();
+}
+
+std::string replacements_text(const Snapshot::Daemon &daemon) {
+  if (daemon.replaced == 0)
+    return "";
+  return fmt::format("; the worker was replaced {}, with a pause of {:.0f} ms the last time",
+                     daemon.replaced == 1 ? "once" : fmt::format("{} times", daemon.replaced),
+                     pause_ms(daemon));
+}
+
 std::string head_text(const Snapshot::Daemon &daemon, Time now) {
   const std::string since = fmt::format(
       "{:%Y-%m-%d %H:%M:%S}", fmt::localtime(std::chrono::system_clock::to_time_t(daemon.since)));
   if (daemon.alive)
-    return fmt::format("vfio-shim (pid {}) serves /dev/{}, since {} ({})\n", daemon.pid.value,
-                       printable(daemon.prefix), since, age(daemon.since, now));
+    return fmt::format("vfio-shim (pid {}, worker {}) serves /dev/{}, since {} ({}){}\n",
+                       pid_of(daemon), daemon.pid.value, printable(daemon.prefix), since,
+                       age(daemon.since, now), replacements_text(daemon));
   return fmt::format(
       "vfio-shim (pid {}), which served /dev/{} since {}, is dead. It has left this, "
       "until a new one starts there:\n",
-      daemon.pid.value, printable(daemon.prefix), since);
+      pid_of(daemon), printable(daemon.prefix), since);
 }
 
 std::string containers_text(const Snapshot &snapshot, Time now) {
@@ -218,7 +236,12 @@ json status_json(const DaemonStatus &daemon, Mappings mappings) {
   for (const Snapshot::Container &container : snapshot.containers)
     containers.push_back(container_json(container, mappings));
   return {{"prefix", snapshot.daemon.prefix},
-          {"pid", snapshot.daemon.pid.value},
+          {"pid", pid_of(snapshot.daemon)},
+          {"keeper_pid", snapshot.daemon.keeper.value},
+          {"worker_pid", snapshot.daemon.pid.value},
+          {"tracer_pid", snapshot.daemon.pid.value}, // Threads are borrowed by the worker itself.
+          {"replaced", snapshot.daemon.replaced},
+          {"last_pause_ms", pause_ms(snapshot.daemon)},
           {"alive", snapshot.daemon.alive},
           {"since", iso_time(snapshot.daemon.since)},
           {"kernel", snapshot.daemon.kernel},

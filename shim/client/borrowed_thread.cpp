@@ -43,14 +43,16 @@ bool is_signal_stop(int status) {
 } // namespace
 
 Result<std::unique_ptr<BorrowedThread>>
-BorrowedThread::borrow(Tid thread, ClientAreas &areas, const std::function<bool()> &let_go) {
+BorrowedThread::borrow(Tid thread, ClientAreas &areas, CallNotes &notes,
+                       const std::function<bool()> &let_go) {
   if (!can_suspend_filters() && is_sandboxed(thread))
     return fail(EBUSY, "the client has a seccomp filter that cannot be suspended: the kernel has "
                        "no CONFIG_CHECKPOINT_RESTORE, or this daemon has a filter itself");
   VFIO_SHIM_TRY(seize(thread, options));
-  std::unique_ptr<BorrowedThread> borrowed(new BorrowedThread(thread, areas));
+  std::unique_ptr<BorrowedThread> borrowed(new BorrowedThread(thread, areas, notes));
   if (trace(PTRACE_INTERRUPT, thread, 0, nullptr) != 0)
     return borrowed->lost("PTRACE_INTERRUPT");
+  notes.answered_early();
   const bool answered = let_go();
   VFIO_SHIM_TRY(borrowed->wait_for_stop());
   if (!answered)
@@ -148,6 +150,7 @@ Result<ClientArea> BorrowedThread::map_area() {
     (void)system_call(SYS_munmap, {area.code().value, ClientArea::size.value, 0, 0, 0, 0});
     return pass_on(filled);
   }
+  areas_.note(process_, area);
   return area;
 }
 
@@ -166,6 +169,7 @@ Result<void> BorrowedThread::fill(ClientArea &area) {
 /// From now on the thread mends itself if we die, wherever it is stopped.
 Result<void> BorrowedThread::be_mendable() {
   VFIO_SHIM_TRY(leave_descriptors());
+  notes_.mends_at(area_->place_of(0));
   return stand_in(area_->code());
 }
 
@@ -229,8 +233,10 @@ void BorrowedThread::restore(long ioctl_result) {
   if (area_) {
     mending_.rax = restored.rax;
     mending_.rip = restored.rip;
+    mending_.answered = notes_.id();
     (void)leave_descriptors();
   }
+  notes_.answered();
   bool done = !mask_changed_ || trace(PTRACE_SETSIGMASK, id(), sizeof(mending_.signal_mask),
                                       &mending_.signal_mask) == 0;
   done = done && write_registers();

@@ -2,6 +2,7 @@
 /// Running system calls in a thread of another process.
 #pragma once
 
+#include "client/call_notes.hpp"
 #include "client/client_area.hpp"
 #include "client/traced_thread.hpp"
 #include "client/vdso_corner.hpp"
@@ -33,6 +34,7 @@ public:
   /// @p let_go, and waits until the thread has stopped.
   ///
   /// @param areas Where an area in the client comes from, and is given back to. Outlives this.
+  /// @param notes Of the call that the thread makes; outlive this.
   /// @param let_go Answers the ioctl, once the thread cannot become another one any more. Returns
   ///        whether it could; if not, the thread is left alone. Until the thread has stopped, that
   ///        answer stands if we die.
@@ -41,6 +43,7 @@ public:
   ///         been called; after EBUSY it has not. After EOPNOTSUPP (a 32-bit call) the ioctl has
   ///         been answered with that.
   static Result<std::unique_ptr<BorrowedThread>> borrow(Tid thread, ClientAreas &areas,
+                                                        CallNotes &notes,
                                                         const std::function<bool()> &let_go);
 
   /// Gives the thread back with EINTR if nobody has given it back: a bug's last defence.
@@ -78,7 +81,8 @@ public:
 private:
   friend class ErrandThread; // It is made by this thread.
 
-  BorrowedThread(Tid thread, ClientAreas &areas) : TracedThread(thread), areas_(areas) {}
+  BorrowedThread(Tid thread, ClientAreas &areas, CallNotes &notes)
+      : TracedThread(thread), areas_(areas), notes_(notes) {}
 
   Result<void> settle();
   Result<void> check_instruction();
@@ -93,6 +97,7 @@ private:
   tl::unexpected<Error> leave_alone();
 
   ClientAreas &areas_;
+  CallNotes &notes_;
   Pid process_{};
   std::optional<VdsoCorner> corner_; ///< While there is no area.
   std::optional<ClientArea> area_;

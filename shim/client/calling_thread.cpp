@@ -226,7 +226,7 @@ Result<BorrowedThread *> CallingThread::borrowed() {
       return fail(ESRCH, "the client is gone");
     VFIO_SHIM_TRY(check_caller());
     CallWitness::current().borrow_begins();
-    auto thread = BorrowedThread::borrow(thread_, surroundings_.areas, [this] {
+    auto thread = BorrowedThread::borrow(thread_, surroundings_.areas, *notes_, [this] {
       answered_early_ = true; // Or nobody waits for an answer any more.
       return answer_early_();
     });

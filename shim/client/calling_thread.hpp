@@ -26,6 +26,7 @@ struct Surroundings {
   std::shared_ptr<DeviceMemory> device_memory;
   /// Tells whether the thread still is the caller. None: nobody else answers the call.
   std::shared_ptr<CallerHold> hold{};
+  FileNumber file{}; ///< The open file that the call is on.
 };
 
 /// Where the descriptors of devices begin in a client under `vfio-shim run`: its supervisor looks
@@ -50,6 +51,11 @@ public:
   /// @return Whether the ioctl has been answered that way. If not, answer it as usual.
   bool finish(long result);
 
+  /// Where the call is noted. None: nowhere. @param notes Outlive this.
+  void note_in(CallNotes &notes) { notes_ = &notes; }
+
+  void about_to(const Intention &intention) override { notes_->about_to(intention); }
+  std::optional<Outcome> outcome() const override { return notes_->outcome(); }
   std::string describe() const override;
   Pid pid() const override;
   Result<Fd> process() override;
@@ -83,6 +89,8 @@ private:
   std::function<bool()> answer_early_;
   ResidentDescriptors &residents_;
   Surroundings surroundings_;
+  CallNotes no_notes_;
+  CallNotes *notes_ = &no_notes_;
   bool answered_early_ = false;
   std::unique_ptr<BorrowedThread> borrowed_;
   std::unique_ptr<ErrandThread> errand_; ///< Made by the borrowed thread, and gone before it.

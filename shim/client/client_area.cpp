@@ -35,9 +35,11 @@ Result<void> ClientArea::write(Tid thread, const arch::Mending &mending) const {
 }
 
 std::optional<ClientArea> ClientAreas::take(Tid thread, Pid process) {
-  while (const auto area = take_any(process))
+  while (const auto area = take_any(process)) {
     if (area->is_in(thread)) // If not, its address space has ended, or the client has taken it.
       return area;
+    book_.area_gone(area->record);
+  }
   return std::nullopt;
 }
 
@@ -47,9 +49,16 @@ void ClientAreas::give_back(Pid process, const ClientArea &area) {
   unused_.push_front({.process = process, .area = area});
   if (unused_.size() <= most)
     return;
-  std::erase_if(unused_, [](const Entry &entry) { return has_ended(entry.process); });
-  if (unused_.size() > most)
+  std::erase_if(unused_, [this](const Entry &entry) {
+    if (!has_ended(entry.process))
+      return false;
+    book_.area_gone(entry.area.record);
+    return true;
+  });
+  if (unused_.size() > most) {
+    book_.area_gone(unused_.back().area.record);
     unused_.pop_back();
+  }
 }
 
 std::optional<ClientArea> ClientAreas::take_any(Pid process) {

@@ -2,10 +2,13 @@
 /// Memory of ours in clients.
 #pragma once
 
+#include "client/client_book.hpp"
+
 #include "vfio_shim/result.hpp"
 #include "vfio_shim/units.hpp"
 
 #include <array>
+#include <bit>
 #include <cstddef>
 #include <list>
 #include <mutex>
@@ -44,6 +47,23 @@ public:
     return arch::ClientCode(Bytes{page_size.value + mending_offset}).words();
   }
 
+  /// As another process has noted it.
+  explicit ClientArea(const AreaEntry &entry)
+      : address_(entry.address), mark_(std::bit_cast<Mark>(entry.mark)) {}
+  AreaEntry entry_of(Pid process) const {
+    return {.process = process,
+            .address = address_,
+            .mark = std::bit_cast<std::array<std::uint64_t, 2>>(mark_)};
+  }
+
+  /// Where it is noted.
+  ClientBook::Record record = 0;
+
+  /// Whether @p place lies in it.
+  bool has(ClientAddr place) const {
+    return place >= address_ && place < address_ + size;
+  }
+
   /// Marks the second page. @return As write_memory(); the errno of getrandom().
   Result<void> mark(Tid thread);
   /// Looks whether the area is still there, in the address space of @p thread.
@@ -71,6 +91,13 @@ private:
 /// threads borrowed at once. Thread-safe.
 class ClientAreas {
 public:
+  /// @param book Outlives this.
+  explicit ClientAreas(ClientBook &book) : book_(book) {}
+  ClientAreas() : book_(no_book_) {}
+
+  /// Writes down that @p area is there now.
+  void note(Pid process, ClientArea &area) { area.record = book_.area_made(area.entry_of(process)); }
+
   /// An area in the process of @p thread, if there is one that nobody uses. It is the caller's
   /// until it is given back.
   std::optional<ClientArea> take(Tid thread, Pid process);
@@ -85,6 +112,8 @@ private:
 
   std::optional<ClientArea> take_any(Pid process);
 
+  ClientBook no_book_;
+  ClientBook &book_;
   std::mutex mutex_;        ///< Guards unused_.
   std::list<Entry> unused_; ///< The latest first.
 };

@@ -4,6 +4,7 @@
 
 #include "client/client_area.hpp"
 #include "client/resident_descriptors.hpp"
+#include "client/resident_descriptors.hpp"
 
 #include <functional>
 
@@ -12,8 +13,11 @@ namespace vfio_shim::client {
 /// What is in clients that belongs to no open file of ours, or to none any more. Thread-safe.
 struct LeftInClients {
   /// @param look_after As AbandonedDescriptors.
-  explicit LeftInClients(std::function<void()> look_after) : abandoned(std::move(look_after)) {}
+  /// @param used Where it is written down and kept; outlives this.
+  LeftInClients(std::function<void()> look_after, ResidentBooks used)
+      : books(used), areas(used.book), abandoned(std::move(look_after)) {}
 
+  const ResidentBooks books;
   ClientAreas areas;
   AbandonedDescriptors abandoned;
 };

@@ -40,10 +40,8 @@ bool is_of(Tid thread, const ResidentDescriptor &resident) {
   return pid && *pid == resident.pid;
 }
 
-std::uint64_t next_number() {
-  static std::atomic<std::uint64_t> last = 0;
-  return ++last;
-}
+// NOLINTNEXTLINE(cppcoreguidelines-avoid-non-const-global-variables)
+std::atomic<std::uint64_t> last_number = 0;
 
 /// The first number to consider for a descriptor that stays: out of the way of programs that count
 /// on low ones.
@@ -58,7 +56,7 @@ ClientFd lowest_number(Tid thread) {
 /// Takes away what is still there.
 void remove_from_client(BorrowedThread &thread, const ResidentDescriptor &resident) {
   const ClientFd there = resident.there.file;
-  if (is_same_file(thread.id(), there, resident.file).value_or(false))
+  if (is_same_file(thread.id(), there, resident.file.file()).value_or(false))
     (void)thread.system_call(SYS_close, {static_cast<std::uint64_t>(there.value), 0, 0, 0, 0, 0});
 }
 
@@ -80,6 +78,26 @@ void forget_the_dead(std::list<ResidentDescriptor> &list) {
 }
 
 } // namespace
+
+std::optional<ResidentDescriptor> adopt_resident(const ResidentEntry &entry,
+                                                 ClientBook::Record record,
+                                                 const ResidentBooks &books) {
+  ResidentDescriptor adopted{.process = {},
+                             .pid = entry.process,
+                             .file = KeptFile::adopt(entry.kept, books.store),
+                             .there = {.file = entry.there, .stays = true},
+                             .number = entry.number,
+                             .of = entry.of,
+                             .note = Note(books.book, record)};
+  auto process = open_process(entry.process);
+  if (!process || !adopted.file)
+    return std::nullopt; // Nor is it noted any longer.
+  adopted.process = std::move(*process);
+  std::uint64_t last = last_number;
+  while (last < entry.number && !last_number.compare_exchange_weak(last, entry.number)) {
+  }
+  return adopted;
+}
 
 void AbandonedDescriptors::add(std::list<ResidentDescriptor> abandoned) {
   if (abandoned.empty())
@@ -128,7 +146,7 @@ Result<std::optional<Foothold>> ResidentDescriptors::find(Tid thread, const Fd &
 
 const ResidentDescriptor *ResidentDescriptors::find_own(Tid thread) const {
   const auto found = std::ranges::find_if(residents_, [thread](const ResidentDescriptor &resident) {
-    return is_same_file(thread, resident.there.file, resident.file).value_or(false) &&
+    return is_same_file(thread, resident.there.file, resident.file.file()).value_or(false) &&
            is_of(thread, resident);
   });
   return found == residents_.end() ? nullptr : &*found;
@@ -142,7 +160,7 @@ Result<Foothold> ResidentDescriptors::install(BorrowedThread &thread, const Fd &
   const auto known = std::ranges::find_if(residents_, [&pid](const ResidentDescriptor &one) {
     return one.pid == *pid && !has_ended(one.process);
   });
-  const std::uint64_t number = next_number();
+  const std::uint64_t number = ++last_number;
   const std::uint64_t of = known == residents_.end() ? number : known->of;
   end_others_of(thread, *pid);
 
@@ -157,12 +175,22 @@ Result<Foothold> ResidentDescriptors::install(BorrowedThread &thread, const Fd &
     return pass_on(installed);
   if (lies_in_reserve(copy))
     return Foothold{.file = *installed, .stays = false};
+  auto kept = KeptFile::keep(std::move(copy), books_.store);
+  if (!kept)
+    return pass_on(kept);
+  const auto record = books_.book.resident_made({.because_of = because_of_,
+                                                 .process = *pid,
+                                                 .there = *installed,
+                                                 .kept = kept->number(),
+                                                 .number = number,
+                                                 .of = of});
   residents_.push_back({.process = std::move(*process),
                         .pid = *pid,
-                        .file = std::move(copy),
+                        .file = std::move(*kept),
                         .there = {.file = *installed, .stays = true},
                         .number = number,
-                        .of = of});
+                        .of = of,
+                        .note = Note(books_.book, record)});
   keep_few();
   return residents_.back().there;
 }

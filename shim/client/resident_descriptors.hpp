@@ -3,8 +3,10 @@
 #pragma once
 
 #include "client/borrowed_thread.hpp"
+#include "client/client_book.hpp"
 
 #include "vfio_shim/fd.hpp"
+#include "vfio_shim/file_store.hpp"
 #include "vfio_shim/result.hpp"
 #include "vfio_shim/units.hpp"
 
@@ -13,6 +15,7 @@
 #include <list>
 #include <mutex>
 #include <optional>
+#include <utility>
 
 namespace vfio_shim::client {
 
@@ -22,15 +25,50 @@ struct Foothold {
   bool stays; ///< No: we cannot remember it, and it must be taken away after its use.
 };
 
+/// What is written down in a ClientBook, as long as this lives.
+class Note {
+public:
+  Note() = default;
+  Note(ClientBook &book, ClientBook::Record record) : book_(&book), record_(record) {}
+  Note(Note &&other) noexcept : book_(other.book_), record_(std::exchange(other.record_, 0)) {}
+  Note &operator=(Note &&other) noexcept {
+    std::swap(book_, other.book_);
+    std::swap(record_, other.record_);
+    return *this;
+  }
+  Note(const Note &) = delete;
+  Note &operator=(const Note &) = delete;
+  ~Note() {
+    if (record_ != 0)
+      book_->resident_gone(record_);
+  }
+
+private:
+  ClientBook *book_ = nullptr;
+  ClientBook::Record record_ = 0;
+};
+
 /// A client with what stays in it.
 struct ResidentDescriptor {
   Fd process; ///< A pidfd, to know when it ends.
   Pid pid;
-  Fd file; ///< To know it again.
+  KeptFile file; ///< To know it again.
   Foothold there;
   std::uint64_t number = 0; ///< Never two of it.
   std::uint64_t of = 0;     ///< The number of the first one that this process had.
+  Note note{};
 };
+
+/// Where residents are written down and kept.
+struct ResidentBooks {
+  ClientBook &book;
+  FileStore &store;
+};
+
+/// One that another process has installed. @return Nothing if there is no such process any more.
+std::optional<ResidentDescriptor> adopt_resident(const ResidentEntry &entry,
+                                                 ClientBook::Record record,
+                                                 const ResidentBooks &books);
 
 /// What stayed behind in clients and is of no more use. Each goes when its client is borrowed the
 /// next time, or ends. Thread-safe.
@@ -64,11 +102,16 @@ private:
 /// is more than a hint. Not thread-safe.
 class ResidentDescriptors {
 public:
-  /// @param abandoned Takes over what is left in the end; outlives this.
-  explicit ResidentDescriptors(AbandonedDescriptors &abandoned) : abandoned_(abandoned) {}
+  /// @param abandoned Takes over what is left in the end; outlives this, as the books do.
+  /// @param because_of The open file.
+  ResidentDescriptors(AbandonedDescriptors &abandoned, ResidentBooks books, FileNumber because_of)
+      : abandoned_(abandoned), books_(books), because_of_(because_of) {}
   ResidentDescriptors(const ResidentDescriptors &) = delete;
   ResidentDescriptors &operator=(const ResidentDescriptors &) = delete;
   ~ResidentDescriptors();
+
+  /// Takes over what another process has installed because of the same file.
+  void adopt(ResidentDescriptor resident) { residents_.push_back(std::move(resident)); }
 
   /// Where the thread's process has @p file, if it stayed there or came with fork().
   /// @return EOPNOTSUPP: the kernel cannot compare files (CONFIG_KCMP).
@@ -89,6 +132,8 @@ private:
   void keep_few();
 
   AbandonedDescriptors &abandoned_;
+  const ResidentBooks books_;
+  const FileNumber because_of_;
   std::list<ResidentDescriptor> residents_; ///< The latest last.
 };
 

@@ -1,5 +1,7 @@
 #include "cuse/call.hpp"
 
+#include "cuse/session.hpp"
+
 #include <spdlog/spdlog.h>
 
 namespace vfio_shim::cuse {
@@ -20,11 +22,18 @@ bool deserves_warning(const Error &error) {
 
 Call::Call(fuse_req_t request, unsigned int command, std::uint64_t argument,
            client::ResidentDescriptors &residents, client::Surroundings surroundings,
-           observe::Observer &observer, std::shared_ptr<observe::ObservedFile> file)
+           observe::Observer &observer, std::shared_ptr<observe::ObservedFile> file,
+           CallBook &book)
     : request_(request),
       command_(command),
       argument_(argument),
       observer_(observer),
+      book_(book),
+      identity_{.file = file->number(),
+                .unique = Session::first_number_under_way(),
+                .thread = Tid{fuse_req_ctx(request)->pid},
+                .command = command,
+                .argument = argument},
       hold_(surroundings.hold),
       client_(
           Tid{fuse_req_ctx(request)->pid},
@@ -38,10 +47,17 @@ void Call::serve(std::string_view name, const std::function<Result<long>(Call &)
   if (hold_)
     hold_->serve_from_this_thread();
   observed_.begins([this] { return client_.pid(); });
-  const Result<long> result = handle(*this);
+  notes_ = book_.begin(identity_);
+  client_.note_in(*notes_);
+  const Result<long> result = carry_out(handle);
   observed_.answering();
   reply(name, result);
   observed_.answered(result ? *result : -1, result ? 0 : result.error().code);
+}
+
+Result<long> Call::carry_out(const std::function<Result<long>(Call &)> &handle) {
+  VFIO_SHIM_TRY(notes_->check());
+  return handle(*this);
 }
 
 void Call::log(std::string_view name, const Error &error) {
@@ -64,12 +80,14 @@ void Call::reply(std::string_view name, const Result<long> &result) {
 /// @param result A value, or a negative errno.
 void Call::answer(long result) {
   answered_ = true;
-  if (client_.finish(result))
-    return;
-  if (result >= 0)
-    fuse_reply_ioctl(request_, static_cast<int>(result), nullptr, 0);
-  else
-    fuse_reply_err(request_, static_cast<int>(-result));
+  if (!client_.finish(result)) {
+    if (result >= 0)
+      fuse_reply_ioctl(request_, static_cast<int>(result), nullptr, 0);
+    else
+      fuse_reply_err(request_, static_cast<int>(-result));
+  }
+  if (notes_)
+    notes_->answered();
 }
 
 void Call::answer_if_nobody_has(int error) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "client/calling_thread.hpp"
+#include "cuse/call_book.hpp"
 #include "observe/observed_call.hpp"
 
 #include "vfio_shim/result.hpp"
@@ -24,9 +25,10 @@ class Call {
 public:
   /// @param observer Is told what becomes of it.
   /// @param file The node's open file that it is a call on.
+  /// @param book Where it is noted while it is served; outlives the call.
   Call(fuse_req_t request, unsigned int command, std::uint64_t argument,
        client::ResidentDescriptors &residents, client::Surroundings surroundings,
-       observe::Observer &observer, std::shared_ptr<observe::ObservedFile> file);
+       observe::Observer &observer, std::shared_ptr<observe::ObservedFile> file, CallBook &book);
 
   unsigned int command() const { return command_; }
   std::uint64_t argument() const { return argument_; }
@@ -40,6 +42,7 @@ public:
   void answer_if_nobody_has(int error);
 
 private:
+  Result<long> carry_out(const std::function<Result<long>(Call &)> &handle);
   void log(std::string_view name, const Error &error);
   void reply(std::string_view name, const Result<long> &result);
   void answer(long result);
@@ -48,6 +51,9 @@ private:
   unsigned int command_;
   std::uint64_t argument_;
   observe::Observer &observer_;
+  CallBook &book_;
+  const CallBook::Identity identity_;
+  std::unique_ptr<CallBook::Entry> notes_; ///< While it is served.
   std::shared_ptr<client::CallerHold> hold_; ///< Of surroundings; may be none.
   client::CallingThread client_;
   observe::ObservedCall observed_;

@@ -17,29 +17,38 @@ namespace vfio_shim::cuse {
 namespace {
 
 /// Outside the range of numbers that VFIO uses.
-constexpr unsigned int identify_command = _IO('S', 0xf0);
+constexpr unsigned int identify = _IO('S', 0xf0);
 
 } // namespace
 
 Result<std::shared_ptr<ContainerNode>>
 ContainerNode::create(WorkerPool &pool, NodeLook look, client::LeftInClients &left_in_clients,
-                      ContainerLimits limits, ContainerOptions options,
-                      std::shared_ptr<DeviceMemory> device_memory, observe::Observer &observer) {
-  std::shared_ptr<ContainerNode> node(new ContainerNode(pool, look.name, left_in_clients, limits,
-                                                        std::move(options),
-                                                        std::move(device_memory), observer));
+                      CallBook &calls, ContainerLimits limits, ContainerOptions options,
+                      observe::SharedLedger &ledger, std::shared_ptr<DeviceMemory> device_memory,
+                      observe::Observer &observer) {
+  std::shared_ptr<ContainerNode> node(
+      new ContainerNode(pool, look.name, left_in_clients, calls, limits, std::move(options), ledger,
+                        std::move(device_memory), observer));
   VFIO_SHIM_TRY(node->appear(std::move(look)));
   return node;
 }
 
+unsigned int ContainerNode::identify_command() {
+  return identify;
+}
+
 ContainerNode::ContainerNode(WorkerPool &pool, const std::string &name,
-                             client::LeftInClients &left_in_clients, ContainerLimits limits,
-                             ContainerOptions options, std::shared_ptr<DeviceMemory> device_memory,
+                             client::LeftInClients &left_in_clients, CallBook &calls,
+                             ContainerLimits limits, ContainerOptions options,
+                             observe::SharedLedger &ledger,
+                             std::shared_ptr<DeviceMemory> device_memory,
                              observe::Observer &observer)
     : Node(pool, name),
       left_in_clients_(left_in_clients),
+      calls_(calls),
       limits_(limits),
       options_(std::move(options)),
+      ledger_(ledger),
       device_memory_(std::move(device_memory)),
       observer_(observer) {}
 
@@ -57,23 +66,50 @@ void ContainerNode::open(fuse_req_t request, fuse_file_info &file) {
   }
   OpenContainer::give(
       files_,
-      std::make_shared<OpenContainer>(std::move(*container), known_as, left_in_clients_.abandoned),
+      std::make_shared<OpenContainer>(std::move(*container), known_as, left_in_clients_),
       request, file);
   observed.answered(0, 0);
 }
 
 Result<std::shared_ptr<Container>> ContainerNode::make_container(uid_t user, FileNumber number,
                                                                  Pid client) {
-  /// A container lives on with its groups when its file is closed, and counts as long as it lives.
+  VFIO_SHIM_TRY(client::room_for_lasting_descriptors());
+  return counted(user, [&] {
+    auto opened = Container::open(options_, number, client);
+    if (opened)
+      ledger_.container_of((*opened)->record(), user, Session::first_number_under_way());
+    return opened;
+  });
+}
+
+Result<std::shared_ptr<Container>> ContainerNode::adopt(const ContainerState &state,
+                                                        const std::vector<GroupState> &groups) {
+  auto container =
+      counted(state.user, [&] { return Container::adopt(options_, state, groups); });
+  if (container && !state.closed)
+    files_.add(state.file,
+               std::make_shared<OpenContainer>(
+                   *container, observer_.opening(state.file, state.client), left_in_clients_));
+  return container;
+}
+
+client::ResidentDescriptors *ContainerNode::residents_of(FileNumber file) {
+  const auto found = files_.find(file);
+  return found ? &found->residents : nullptr;
+}
+
+/// A container lives on with its groups when its file is closed, and counts as long as it lives.
+Result<std::shared_ptr<Container>>
+ContainerNode::counted(uid_t user,
+                       const std::function<Result<std::shared_ptr<Container>>()> &make) {
   struct Counted {
     OpenLimits::Place place;
     std::shared_ptr<Container> container; ///< Gone before the place is given back.
   };
-  VFIO_SHIM_TRY(client::room_for_lasting_descriptors());
   auto place = limits_.take(user);
   if (!place)
     return pass_on(place);
-  auto container = Container::open(options_, number, client);
+  auto container = make();
   if (!container)
     return pass_on(container);
   auto counted = std::make_shared<Counted>(std::move(*place), std::move(*container));
@@ -87,6 +123,8 @@ void ContainerNode::release(fuse_req_t request, fuse_file_info &file) {
   observe::ObservedCall observed(observer_, observe::trace::Kind::close, closed->observed,
                                  Tid{fuse_req_ctx(request)->pid});
   observed.begins();
+  closed->served->note_closed();
+  calls_.forget(closed->observed->number());
   closed.reset();
   fuse_reply_err(request, 0);
   observed.answered(0, 0);
@@ -97,7 +135,7 @@ void ContainerNode::ioctl(fuse_req_t request, fuse_file_info &file, unsigned int
   const auto opened = files_.find(OpenContainer::number_of(file));
   if (!opened)
     return refuse_unknown(request, *this, file, observer_);
-  if (command == identify_command && answer_identify(argument, opened)) {
+  if (command == identify && answer_identify(argument, opened)) {
     fuse_reply_ioctl(request, 0, nullptr, 0);
     return;
   }
@@ -105,7 +143,7 @@ void ContainerNode::ioctl(fuse_req_t request, fuse_file_info &file, unsigned int
                        client::Surroundings{.areas = left_in_clients_.areas,
                                             .find_container = {},
                                             .device_memory = device_memory_},
-                       observer_);
+                       calls_, observer_);
 }
 
 Result<std::shared_ptr<Container>> ContainerNode::find(const Fd &file) {
@@ -121,7 +159,7 @@ Result<std::shared_ptr<Container>> ContainerNode::find(const Fd &file) {
     const std::scoped_lock lock(mutex_);
     questions_.emplace(token, nullptr);
   }
-  const bool asked = ::ioctl(file.get(), identify_command, token) == 0;
+  const bool asked = ::ioctl(file.get(), identify, token) == 0;
   const int why_not = errno;
   Handle found;
   {

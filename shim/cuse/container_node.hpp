@@ -7,10 +7,12 @@
 #include "cuse/open_file.hpp"
 #include "cuse/open_limits.hpp"
 #include "observe/observer.hpp"
+#include "observe/shared_ledger.hpp"
 
 #include "vfio_shim/container.hpp"
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <unordered_map>
@@ -22,9 +24,19 @@ class ContainerNode final : public Node {
 public:
   /// @param left_in_clients Outlives the node.
   static Result<std::shared_ptr<ContainerNode>>
-  create(WorkerPool &pool, NodeLook look, client::LeftInClients &left_in_clients,
-         ContainerLimits limits, ContainerOptions options,
+  create(WorkerPool &pool, NodeLook look, client::LeftInClients &left_in_clients, CallBook &calls,
+         ContainerLimits limits, ContainerOptions options, observe::SharedLedger &ledger,
          std::shared_ptr<DeviceMemory> device_memory, observe::Observer &observer);
+
+  /// The ioctl by which find() asks a file who it is.
+  static unsigned int identify_command();
+
+  /// Takes a container over from a worker that has died. @param groups Those that are in it.
+  /// @return As Container::adopt().
+  Result<std::shared_ptr<Container>> adopt(const ContainerState &state,
+                                           const std::vector<GroupState> &groups);
+  /// The open file of that number, for what else is taken over; or nullptr.
+  client::ResidentDescriptors *residents_of(FileNumber file);
 
   /// The container that @p file is an open file of, or nothing.
   ///
@@ -46,15 +58,20 @@ private:
   using Handle = OpenContainer::Handle;
 
   ContainerNode(WorkerPool &pool, const std::string &name, client::LeftInClients &left_in_clients,
-                ContainerLimits limits, ContainerOptions options,
-                std::shared_ptr<DeviceMemory> device_memory, observe::Observer &observer);
+                CallBook &calls, ContainerLimits limits, ContainerOptions options,
+                observe::SharedLedger &ledger, std::shared_ptr<DeviceMemory> device_memory,
+                observe::Observer &observer);
 
   Result<std::shared_ptr<Container>> make_container(uid_t user, FileNumber number, Pid client);
+  Result<std::shared_ptr<Container>>
+  counted(uid_t user, const std::function<Result<std::shared_ptr<Container>>()> &make);
   bool answer_identify(std::uint64_t token, const Handle &opened);
 
   client::LeftInClients &left_in_clients_;
+  CallBook &calls_;
   OpenLimits limits_;
   ContainerOptions options_;
+  observe::SharedLedger &ledger_;
   std::shared_ptr<DeviceMemory> device_memory_;
   observe::Observer &observer_;
   OpenContainer::Files files_;

@@ -25,9 +25,10 @@ struct GroupNode::Opening {
   Opening(GroupNode &node, fuse_req_t asked, const fuse_file_info &to_be)
       : request(asked),
         file(to_be),
+        number(Session::first_number_under_way()),
         thread{fuse_req_ctx(asked)->pid},
         client(client::process_of(thread)),
-        known_as(node.observer_.opening(node.ledger_->next_file(), client, node.id_)),
+        known_as(node.observer_.opening(node.ledger_.next_file(), client, node.id_)),
         observed(node.observer_, observe::trace::Kind::open_group, known_as, thread) {
     observed.begins();
   }
@@ -39,6 +40,7 @@ struct GroupNode::Opening {
 
   const fuse_req_t request;
   fuse_file_info file;
+  const std::uint64_t number; ///< The kernel's, of the message.
   const Tid thread;
   const Pid client;
   const std::shared_ptr<observe::ObservedFile> known_as;
@@ -47,26 +49,45 @@ struct GroupNode::Opening {
 };
 
 Result<std::shared_ptr<GroupNode>> GroupNode::create(WorkerPool &pool, NodeLook look, GroupId id,
-                                                     Ledger *ledger, Janitor &janitor,
+                                                     observe::SharedLedger &ledger,
+                                                     Janitor &janitor,
                                                      client::LeftInClients &left_in_clients,
+                                                     CallBook &calls,
                                                      client::ContainerFinder find_container,
                                                      observe::Observer &observer) {
-  std::shared_ptr<GroupNode> node(new GroupNode(
-      pool, look.name, id, ledger, janitor, left_in_clients, std::move(find_container), observer));
+  std::shared_ptr<GroupNode> node(new GroupNode(pool, look.name, id, ledger, janitor,
+                                                left_in_clients, calls, std::move(find_container),
+                                                observer));
   VFIO_SHIM_TRY(node->appear(std::move(look)));
   return node;
 }
 
-GroupNode::GroupNode(WorkerPool &pool, const std::string &name, GroupId id, Ledger *ledger,
-                     Janitor &janitor, client::LeftInClients &left_in_clients,
+GroupNode::GroupNode(WorkerPool &pool, const std::string &name, GroupId id,
+                     observe::SharedLedger &ledger,
+                     Janitor &janitor, client::LeftInClients &left_in_clients, CallBook &calls,
                      client::ContainerFinder find_container, observe::Observer &observer)
     : Node(pool, name),
       id_(id),
       ledger_(ledger),
       janitor_(janitor),
       left_in_clients_(left_in_clients),
+      calls_(calls),
       find_container_(std::move(find_container)),
       observer_(observer) {}
+
+void GroupNode::adopt(const GroupState &state, const std::shared_ptr<Group> &group) {
+  {
+    const std::scoped_lock lock(mutex_);
+    opened_ = group;
+    has_file_ = !state.closed;
+    if (has_file_)
+      files_.add(state.file,
+                 std::make_shared<OpenGroup>(
+                     group, observer_.opening(state.file, state.client, id_), left_in_clients_));
+  }
+  if (state.closed)
+    janitor_.repeat([node = shared_from_this(), this] { return settle(); });
+}
 
 void GroupNode::retire() {
   {
@@ -131,6 +152,7 @@ void GroupNode::release(fuse_req_t request, fuse_file_info &file) {
   observe::ObservedCall observed(observer_, observe::trace::Kind::close, closed->observed,
                                  Tid{fuse_req_ctx(request)->pid});
   observed.begins();
+  calls_.forget(closed->observed->number());
   closed.reset();
   {
     const std::scoped_lock lock(mutex_);
@@ -153,7 +175,7 @@ void GroupNode::ioctl(fuse_req_t request, fuse_file_info &file, unsigned int com
                    client::Surroundings{.areas = left_in_clients_.areas,
                                         .find_container = find_container_,
                                         .device_memory = nullptr},
-                   observer_);
+                   calls_, observer_);
 }
 
 /// Ends a group whose file is closed, if it can be ended, and answers those who want to open it.
@@ -197,14 +219,15 @@ void GroupNode::answer_openings(Departure departure) {
 /// With the lock held.
 void GroupNode::grant(Opening &opening) {
   auto group =
-      Group::open(id_, topology::Roots{}, ledger_, opening.known_as->number(), opening.client);
+      Group::open(id_, topology::Roots{}, &ledger_, opening.known_as->number(), opening.client);
   if (!group) {
     refuse_open(opening.request, *this, opening.client, group.error(), observer_);
     opening.observed.answered(-1, group.error().code);
     return;
   }
+  ledger_.group_of((*group)->record(), opening.number);
   auto opened =
-      std::make_shared<OpenGroup>(std::move(*group), opening.known_as, left_in_clients_.abandoned);
+      std::make_shared<OpenGroup>(std::move(*group), opening.known_as, left_in_clients_);
   if (OpenGroup::give(files_, opened, opening.request, opening.file)) {
     opened_ = opened->served;
     has_file_ = true;

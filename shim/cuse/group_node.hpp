@@ -7,6 +7,7 @@
 #include "cuse/node.hpp"
 #include "cuse/open_file.hpp"
 #include "observe/observer.hpp"
+#include "observe/shared_ledger.hpp"
 
 #include "vfio_shim/group.hpp"
 
@@ -27,10 +28,20 @@ public:
   /// @param find_container Tells the container behind an open file.
   /// @param janitor Told of groups whose file is closed while a device of theirs is open.
   static Result<std::shared_ptr<GroupNode>> create(WorkerPool &pool, NodeLook look, GroupId id,
-                                                   Ledger *ledger, Janitor &janitor,
+                                                   observe::SharedLedger &ledger, Janitor &janitor,
                                                    client::LeftInClients &left_in_clients,
+                                                   CallBook &calls,
                                                    client::ContainerFinder find_container,
                                                    observe::Observer &observer);
+
+  /// Takes a group over from a worker that has died.
+  void adopt(const GroupState &state, const std::shared_ptr<Group> &group);
+
+  /// The group, if it is open as that file; or nullptr.
+  std::shared_ptr<Group> opened_as(FileNumber file) const {
+    const auto found = files_.find(file);
+    return found ? found->served : nullptr;
+  }
 
   /// Takes the node away for good: its device was unplugged, or the daemon ends.
   void retire();
@@ -52,9 +63,10 @@ public:
              bool compat) override;
 
 private:
-  GroupNode(WorkerPool &pool, const std::string &name, GroupId id, Ledger *ledger, Janitor &janitor,
-            client::LeftInClients &left_in_clients, client::ContainerFinder find_container,
-            observe::Observer &observer);
+  GroupNode(WorkerPool &pool, const std::string &name, GroupId id, observe::SharedLedger &ledger,
+            Janitor &janitor,
+            client::LeftInClients &left_in_clients, CallBook &calls,
+            client::ContainerFinder find_container, observe::Observer &observer);
 
   /// An open() that is not answered yet: whether the group is free is not known.
   struct Opening;
@@ -68,9 +80,10 @@ private:
   using OpenGroup = OpenFile<Group>;
 
   const GroupId id_;
-  Ledger *const ledger_;
+  observe::SharedLedger &ledger_;
   Janitor &janitor_;
   client::LeftInClients &left_in_clients_;
+  CallBook &calls_;
   const client::ContainerFinder find_container_;
   observe::Observer &observer_;
   OpenGroup::Files files_;

@@ -9,13 +9,27 @@ namespace vfio_shim::cuse {
 Node::Node(WorkerPool &pool, const std::string &name)
     : pool_(pool), name_(name), path_(std::filesystem::path("/dev") / name) {}
 
+Result<void> Node::go_on(NodeLook look) {
+  const dev_t number = look.number.number();
+  auto session = Session::adopt(name_, std::move(look.number), shared_from_this(), *look.store,
+                                std::move(look.connection));
+  if (!session)
+    return pass_on(session);
+  session_ = std::move(*session);
+  struct stat node {};
+  device_number_ = ::stat(path_.c_str(), &node) == 0 ? node.st_rdev : number;
+  return {};
+}
+
 Result<void> Node::appear(NodeLook look) {
+  if (look.connection)
+    return go_on(std::move(look));
   std::error_code error;
   if (std::filesystem::exists(path_, error))
     return fail(EEXIST, path_);
   // Until it is kept, every way out takes the device away again.
   const dev_t number = look.number.number();
-  auto session = Session::create(name_, std::move(look.number), shared_from_this());
+  auto session = Session::create(name_, std::move(look.number), shared_from_this(), look.store);
   if (!session)
     return pass_on(session);
   struct stat node {};

@@ -28,11 +28,17 @@ struct NodeLook {
   std::string name; ///< Below /dev: "vfio/12".
   DeviceNumbers::Lease number;
   NodePermissions permissions;
+  keeper::WorkerStore *store = nullptr; ///< Keeps its connection, if any; outlives the node.
+  Fd connection{};                      ///< Of a worker that has died: the node is there already.
 };
 
 /// A node that is there and being served, until it is told to disappear.
 class Node : public Handler {
 public:
+  /// Serves its messages from now on.
+  Result<void> be_served() { return pool_.add(session_); }
+  const std::shared_ptr<Session> &session() const { return session_; }
+
   /// Takes the node away. Calls that are being served go on; waits for nobody.
   void disappear();
 
@@ -42,7 +48,8 @@ public:
 protected:
   Node(WorkerPool &pool, const std::string &name);
 
-  /// Makes the node appear. Needs an owner: a shared_ptr to this object.
+  /// Makes the node appear, and serves it; or goes on with one that is there, which is served once
+  /// be_served() says so. Needs an owner: a shared_ptr to this object.
   /// @return EEXIST: something else has the name, or a call on a node of ours that had it before is
   ///         still being served. As Session::create(). What fails leaves no node behind.
   Result<void> appear(NodeLook look);
@@ -50,6 +57,8 @@ protected:
   dev_t device_number() const { return device_number_; }
 
 private:
+  Result<void> go_on(NodeLook look);
+
   WorkerPool &pool_;
   std::string name_;
   std::filesystem::path path_;

@@ -25,8 +25,10 @@ struct OpenFile {
   using Handle = typename Files::Handle;
 
   OpenFile(std::shared_ptr<Served> what, std::shared_ptr<observe::ObservedFile> file,
-           client::AbandonedDescriptors &abandoned)
-      : served(std::move(what)), observed(std::move(file)), residents(abandoned) {}
+           client::LeftInClients &left)
+      : served(std::move(what)),
+        observed(std::move(file)),
+        residents(left.abandoned, left.books, observed->number()) {}
 
   /// The number that a message of the kernel brings.
   static FileNumber number_of(const fuse_file_info &file) { return FileNumber{file.fh}; }
@@ -46,13 +48,13 @@ struct OpenFile {
 
   /// Serves an ioctl on @p opened, after those that came before it.
   static void serve(const Handle &opened, fuse_req_t request, unsigned int command,
-                    std::uint64_t argument, client::Surroundings surroundings,
+                    std::uint64_t argument, client::Surroundings surroundings, CallBook &book,
                     observe::Observer &observer) {
     if (const auto watched = CallerWatch::current())
       surroundings.hold = watched->hold;
     opened->queue.submit(
         std::make_unique<Call>(request, command, argument, opened->residents,
-                               std::move(surroundings), observer, opened->observed),
+                               std::move(surroundings), observer, opened->observed, book),
         [served = opened->served.get()](Call &call) {
           call.serve(Served::call_name(call.command()), [served](Call &current) {
             return served->call(current.client(), current.command(), current.argument());

@@ -14,41 +14,58 @@
 
 namespace vfio_shim::cuse {
 
-Result<std::unique_ptr<Server>> Server::create(ServerOptions options, Ledger &ledger,
-                                               observe::Observer &observer) {
+Result<std::unique_ptr<Server>> Server::create(ServerOptions options,
+                                               observe::SharedLedger &ledger,
+                                               observe::Observer &observer,
+                                               std::shared_ptr<keeper::WorkerStore> store,
+                                               Estate *estate) {
   auto janitor = Janitor::create();
   if (!janitor)
     return pass_on(janitor);
   auto pool = WorkerPool::create(**janitor);
   if (!pool)
     return pass_on(pool);
-  std::unique_ptr<Server> server(
-      new Server(std::move(options), ledger, observer, std::move(*janitor), std::move(*pool)));
+  std::unique_ptr<Server> server(new Server(std::move(options), ledger, observer, std::move(store),
+                                            std::move(*janitor), std::move(*pool)));
+  VFIO_SHIM_TRY(server->create_container_node());
+  if (estate != nullptr)
+    VFIO_SHIM_TRY(server->inherit(*estate));
+  return server;
+}
+
+Result<void> Server::create_container_node() {
   const auto device_memory = std::make_shared<DeviceMemory>([](const Error &error) {
     spdlog::warn("{}: clients get EFAULT for maps of device memory (peer-to-peer DMA); the kernel "
                  "has it from Linux 6.19 on, with CONFIG_VFIO_PCI_DMABUF",
                  error.describe());
   });
+  const BackendNeeds needs{.device_memory = device_memory, .store = store_};
   const ContainerOptions containers{
-      .make_backend = backend_factory(server->options_.backend, {}, device_memory),
-      .ledger = &ledger,
-      .mapping_limit = server->options_.mapping_limit,
-      .iova_window = server->options_.iova_window,
-      .may_grow = client::room_for_lasting_descriptors};
-  VFIO_SHIM_TRY(server->make_room("vfio"));
-  auto number = server->numbers_->of_container();
+      .make_backend = backend_factory(options_.backend, {}, needs),
+      .ledger = &ledger_,
+      .mapping_limit = options_.mapping_limit,
+      .iova_window = options_.iova_window,
+      .may_grow = client::room_for_lasting_descriptors,
+      .adopt_backend = backend_adopter(options_.backend, {}, needs)};
+  auto number = numbers_->of_container();
   if (!number)
     return pass_on(number);
-  auto node = ContainerNode::create(*server->pool_,
-                                    {.name = server->options_.prefix + "/vfio",
+  const std::string name = options_.prefix + "/vfio";
+  Fd connection = store_->adopt_name(Session::kept_name(name));
+  if (!connection)
+    VFIO_SHIM_TRY(make_room("vfio"));
+  auto node = ContainerNode::create(*pool_,
+                                    {.name = name,
                                      .number = std::move(*number),
-                                     .permissions = server->options_.container},
-                                    server->left_in_clients_, server->options_.container_limits,
-                                    containers, device_memory, observer);
+                                     .permissions = options_.container,
+                                     .store = store_.get(),
+                                     .connection = std::move(connection)},
+                                    left_in_clients_, calls_, options_.container_limits, containers,
+                                    ledger_, device_memory, observer_);
   if (!node)
     return pass_on(node);
-  server->container_ = std::move(*node);
-  return server;
+  container_ = std::move(*node);
+  return {};
 }
 
 bool Server::follow_topology() {
@@ -99,16 +116,21 @@ void Server::forget_kernel_node(GroupId id) {
 }
 
 Result<std::shared_ptr<GroupNode>> Server::create_node(GroupId id) {
-  VFIO_SHIM_TRY(make_room(std::to_string(id.value)));
   auto number = numbers_->of_group(id);
   if (!number)
     return pass_on(number);
+  const std::string name = fmt::format("{}/{}", options_.prefix, id.value);
+  Fd connection = store_->adopt_name(Session::kept_name(name));
+  if (!connection)
+    VFIO_SHIM_TRY(make_room(std::to_string(id.value)));
   return GroupNode::create(
       *pool_,
-      {.name = fmt::format("{}/{}", options_.prefix, id.value),
+      {.name = name,
        .number = std::move(*number),
-       .permissions = options_.groups},
-      id, &ledger_, *janitor_, left_in_clients_,
+       .permissions = options_.groups,
+       .store = store_.get(),
+       .connection = std::move(connection)},
+      id, ledger_, *janitor_, left_in_clients_, calls_,
       [container = container_](const Fd &file) { return container->find(file); }, observer_);
 }
 

@@ -2,12 +2,17 @@
 /// All nodes of a daemon.
 #pragma once
 
+#include "cuse/call_book.hpp"
+#include "cuse/client_notes.hpp"
 #include "cuse/container_node.hpp"
 #include "cuse/group_node.hpp"
 #include "cuse/janitor.hpp"
 #include "cuse/kernel_nodes.hpp"
+#include "cuse/succession.hpp"
 #include "cuse/worker_pool.hpp"
+#include "keeper/worker_store.hpp"
 #include "observe/observer.hpp"
+#include "observe/shared_ledger.hpp"
 
 #include "vfio_shim/backend_kind.hpp"
 #include "vfio_shim/ledger.hpp"
@@ -38,13 +43,22 @@ struct ServerOptions {
   const KernelNodes *kernel_nodes = nullptr;
 };
 
+/// What a worker that has died has left.
+struct Estate {
+  observe::Inheritance state;
+  Fd predecessor; ///< Its pidfd. None: it has ended.
+  Pid pid;
+};
+
 /// The container node, and a group node for every IOMMU group with a VFIO cdev. Not thread-safe.
 class Server {
 public:
-  /// @param ledger Outlives the server.
-  /// @param observer Outlives the server.
-  static Result<std::unique_ptr<Server>> create(ServerOptions options, Ledger &ledger,
-                                                observe::Observer &observer);
+  /// @param ledger,observer Outlive the server.
+  /// @param store Keeps what is to outlive this worker.
+  /// @param estate What a worker that has died has left; may be none.
+  static Result<std::unique_ptr<Server>>
+  create(ServerOptions options, observe::SharedLedger &ledger, observe::Observer &observer,
+         std::shared_ptr<keeper::WorkerStore> store, Estate *estate = nullptr);
 
   /// Makes the group nodes match the groups that there are now. A node that cannot be made is
   /// logged, once, and left out. If sysfs cannot be read, all stays as it is.
@@ -55,6 +69,10 @@ public:
   Server &operator=(const Server &) = delete;
   /// As end(), waiting for as long as it takes.
   ~Server();
+
+  /// Takes no more messages, and waits for the calls that are being served, until @p deadline. What
+  /// is not answered then comes again to the next worker.
+  void pause(std::chrono::steady_clock::time_point deadline) { (void)pool_->stop(deadline); }
 
   /// Takes all nodes away and ends all groups: everything is unmapped.
   /// @return What clients keep from its end at @p deadline, for the log: "group 5", "a call of
@@ -67,15 +85,26 @@ public:
   std::size_t group_count() const { return groups_.size(); }
 
 private:
-  Server(ServerOptions options, Ledger &ledger, observe::Observer &observer,
-         std::unique_ptr<Janitor> janitor, std::shared_ptr<WorkerPool> pool)
+  using Containers = std::map<FileNumber, std::shared_ptr<Container>>;
+
+  Server(ServerOptions options, observe::SharedLedger &ledger, observe::Observer &observer,
+         std::shared_ptr<keeper::WorkerStore> store, std::unique_ptr<Janitor> janitor,
+         std::shared_ptr<WorkerPool> pool)
       : options_(std::move(options)),
         ledger_(ledger),
         observer_(observer),
+        store_(std::move(store)),
         numbers_(DeviceNumbers::create(options_.numbers)),
         janitor_(std::move(janitor)),
         pool_(std::move(pool)) {}
 
+  Result<void> create_container_node();
+  Result<void> inherit(Estate &estate);
+  void adopt_group_nodes();
+  void adopt_state(observe::Inheritance &state, const Succession &succession);
+  void adopt_groups(observe::Inheritance &state, const Containers &containers);
+  void adopt_calls(observe::Inheritance &state, const Containers &containers);
+  void adopt_residents(const observe::Inheritance &state);
   void make_node(const topology::Group &group);
   Result<std::shared_ptr<GroupNode>> create_node(GroupId id);
   Result<void> make_room(const std::string &name) const;
@@ -83,10 +112,14 @@ private:
   void look_after_abandoned();
 
   ServerOptions options_;
-  Ledger &ledger_;
+  observe::SharedLedger &ledger_;
   observe::Observer &observer_;
+  std::shared_ptr<keeper::WorkerStore> store_;
   std::shared_ptr<DeviceNumbers> numbers_;
-  client::LeftInClients left_in_clients_{[this] { look_after_abandoned(); }};
+  ClientNotes client_notes_{ledger_};
+  client::LeftInClients left_in_clients_{[this] { look_after_abandoned(); },
+                                         {.book = client_notes_, .store = *store_}};
+  CallBook calls_{ledger_, left_in_clients_.areas};
   std::unique_ptr<Janitor> janitor_;
   std::shared_ptr<WorkerPool>
       pool_; ///< Its end waits for the last call, so all that calls use is still there.

@@ -21,6 +21,9 @@ namespace {
 /// The kernel's number of the message that the calling thread carries out.
 // NOLINTNEXTLINE(cppcoreguidelines-avoid-non-const-global-variables)
 thread_local std::uint64_t message_under_way = 0;
+/// That which it had the first time.
+// NOLINTNEXTLINE(cppcoreguidelines-avoid-non-const-global-variables)
+thread_local std::uint64_t first_number_of_message = 0;
 
 /// Calls @p handle. What it throws, for want of memory, must not come to libfuse, which is C; and
 /// the client must have an answer. One that it has been given already is not spoilt: the kernel
@@ -80,21 +83,100 @@ Tid Message::caller() const {
   return Tid{static_cast<int>(header().pid)};
 }
 
-std::uint64_t Message::number() const {
-  return header().unique;
+std::uint64_t Message::first_number() const {
+  constexpr std::uint64_t once_more = std::uint64_t{1} << 63U; // FUSE_UNIQUE_RESEND
+  return number() & ~once_more;
+}
+
+template <typename Body>
+Body Message::body() const {
+  Body body{};
+  if (buffer_.size >= sizeof(fuse_in_header) + sizeof(body))
+    std::memcpy(&body, static_cast<const std::byte *>(buffer_.mem) + sizeof(fuse_in_header),
+                sizeof(body));
+  return body;
+}
+
+FileNumber Message::file() const {
+  return FileNumber{opcode() == FUSE_RELEASE ? body<fuse_release_in>().fh
+                                             : body<fuse_ioctl_in>().fh};
+}
+
+unsigned int Message::command() const {
+  return body<fuse_ioctl_in>().cmd;
 }
 
 Result<std::shared_ptr<Session>> Session::create(const std::string &name,
                                                  DeviceNumbers::Lease number,
-                                                 std::shared_ptr<Handler> handler) {
+                                                 std::shared_ptr<Handler> handler,
+                                                 keeper::WorkerStore *store) {
   Fd cuse{::open("/dev/cuse", O_RDWR | O_CLOEXEC | O_NONBLOCK)};
   if (!cuse)
     return fail_errno("/dev/cuse");
   std::shared_ptr<Session> session(
-      new Session(name, std::move(number), std::move(handler), std::move(cuse)));
+      new Session(name, std::move(number), std::move(handler), std::move(cuse), store));
   VFIO_SHIM_TRY(session->connect());
   VFIO_SHIM_TRY(session->announce());
+  VFIO_SHIM_TRY(session->have_it_kept());
   return session;
+}
+
+Result<std::shared_ptr<Session>> Session::adopt(const std::string &name,
+                                                DeviceNumbers::Lease number,
+                                                std::shared_ptr<Handler> handler,
+                                                keeper::WorkerStore &store, Fd connection) {
+  std::shared_ptr<Session> session(new Session(name, std::move(number), std::move(handler),
+                                               std::move(connection), &store));
+  VFIO_SHIM_TRY(session->connect());
+  VFIO_SHIM_TRY(session->announce_to_library());
+  VFIO_SHIM_TRY(session->ask_again());
+  return session;
+}
+
+Result<void> Session::have_it_kept() {
+  if (store_ == nullptr)
+    return {};
+  if (!ask_again()) { // What is taken and not answered would never be answered.
+    store_->tell(keeper::mortal_line);
+    return {};
+  }
+  return store_->keep_as(kept_name(name_), cuse_);
+}
+
+Result<void> Session::ask_again() const {
+  constexpr int notify_resend = 7; // FUSE_NOTIFY_RESEND, include/uapi/linux/fuse.h
+  const fuse_out_header wish{.len = sizeof(wish), .error = notify_resend, .unique = 0};
+  if (::write(cuse_.get(), &wish, sizeof(wish)) != sizeof(wish))
+    return fail_errno("FUSE_NOTIFY_RESEND");
+  return {};
+}
+
+/// libfuse serves nothing before it has been asked what device it is, which the kernel asks only
+/// once. So we ask. To the kernel the answer is one that it has had.
+Result<void> Session::announce_to_library() {
+  struct Question {
+    fuse_in_header header;
+    cuse_init_in body;
+  } question{.header = {.len = sizeof(Question),
+                        .opcode = CUSE_INIT,
+                        .unique = 2, // Of the kernel's own question.
+                        .nodeid = 0,
+                        .uid = 0,
+                        .gid = 0,
+                        .pid = 0,
+                        .total_extlen = 0,
+                        .padding = 0},
+             .body = {.major = FUSE_KERNEL_VERSION,
+                      .minor = FUSE_KERNEL_MINOR_VERSION,
+                      .unused = 0,
+                      .flags = CUSE_UNRESTRICTED_IOCTL}};
+  fuse_buf buffer{};
+  buffer.mem = &question;
+  buffer.size = sizeof(question);
+  fuse_session_process_buf(session_.get(), &buffer);
+  if (!announced_)
+    return fail(EPROTO, fmt::format("libfuse does not go on with the device {}", name_));
+  return {};
 }
 
 Result<void> Session::connect() {
@@ -137,7 +219,10 @@ Result<void> Session::announce() {
   return {};
 }
 
-Session::~Session() = default;
+Session::~Session() {
+  if (store_ != nullptr)
+    store_->drop_name(kept_name(name_));
+}
 
 cuse_lowlevel_ops Session::operations() {
   cuse_lowlevel_ops served{};
@@ -161,6 +246,7 @@ bool Session::receive(Message &message) {
 
 void Session::process(const Message &message) {
   message_under_way = message.number();
+  first_number_of_message = message.first_number();
   fuse_session_process_buf(session_.get(), &message.buffer_);
 }
 
@@ -178,6 +264,10 @@ bool Session::refuse_interrupt(const Message &message) const {
 void Session::answer(std::uint64_t number, int error) const {
   const fuse_out_header answer{.len = sizeof(answer), .error = -error, .unique = number};
   [[maybe_unused]] const ssize_t written = ::write(cuse_.get(), &answer, sizeof(answer));
+}
+
+std::uint64_t Session::first_number_under_way() {
+  return first_number_of_message;
 }
 
 void Session::announced(void *session) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "cuse/device_numbers.hpp"
+#include "keeper/worker_store.hpp"
 
 #include "vfio_shim/fd.hpp"
 #include "vfio_shim/result.hpp"
@@ -11,6 +12,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include <cuse_lowlevel.h>
 #include <fuse_lowlevel.h>
@@ -38,18 +40,34 @@ public:
 class Message {
 public:
   Message() = default;
+  Message(Message &&other) noexcept : buffer_(std::exchange(other.buffer_, {})) {}
+  Message &operator=(Message &&other) noexcept {
+    std::swap(buffer_, other.buffer_);
+    return *this;
+  }
   Message(const Message &) = delete;
   Message &operator=(const Message &) = delete;
   ~Message();
 
   /// The thread whose call it is.
   Tid caller() const;
-  /// The call's number in its session.
-  std::uint64_t number() const;
+  /// The call's number in its session. One that comes once more keeps it.
+  std::uint64_t number() const { return header().unique; }
+  /// The number that it had the first time.
+  std::uint64_t first_number() const;
+
+  /// What the kernel wants: FUSE_IOCTL and so on.
+  std::uint32_t opcode() const { return header().opcode; }
+  /// The open file that it is about. Of FUSE_IOCTL and FUSE_RELEASE.
+  FileNumber file() const;
+  /// Of FUSE_IOCTL.
+  unsigned int command() const;
 
 private:
   friend class Session;
   fuse_in_header header() const;
+  template <typename Body>
+  Body body() const;
 
   fuse_buf buffer_{};
 };
@@ -62,10 +80,25 @@ public:
   /// afterwards, unless the kernel could not make it.
   /// @param number The device's number; free again when the session has gone.
   /// @param handler Kept alive by the session: a worker may still be in it when the device goes.
+  /// @param store Keeps the connection; outlives the session. nullptr: nobody does.
   /// @return The errno of opening /dev/cuse, EMFILE among them. ENOMEM. ETIMEDOUT: the kernel does
   ///         not ask for the device.
   static Result<std::shared_ptr<Session>>
-  create(const std::string &name, DeviceNumbers::Lease number, std::shared_ptr<Handler> handler);
+  create(const std::string &name, DeviceNumbers::Lease number, std::shared_ptr<Handler> handler,
+         keeper::WorkerStore *store);
+
+  /// Goes on with the connection of a worker that has died.
+  /// @param connection From the store.
+  static Result<std::shared_ptr<Session>>
+  adopt(const std::string &name, DeviceNumbers::Lease number, std::shared_ptr<Handler> handler,
+        keeper::WorkerStore &store, Fd connection);
+
+  /// By what name the store keeps the connection of the device @p name.
+  static std::string kept_name(const std::string &name) { return "node/" + name; }
+
+  /// Has the kernel send every message once more that was taken and not answered.
+  /// @return EINVAL: the kernel cannot do that (before Linux 6.9).
+  Result<void> ask_again() const;
 
   Session(const Session &) = delete;
   Session &operator=(const Session &) = delete;
@@ -83,19 +116,25 @@ public:
   bool receive(Message &message);
   /// Carries it out.
   void process(const Message &message);
+  /// The first number of the message that the calling thread carries out.
+  static std::uint64_t first_number_under_way();
   /// Answers a call with @p error in place of whoever serves it. The kernel hears whoever answers
   /// first, and lets the other one talk. From any thread.
   void answer(std::uint64_t number, int error) const;
 
 private:
-  Session(std::string name, DeviceNumbers::Lease number, std::shared_ptr<Handler> handler, Fd cuse)
+  Session(std::string name, DeviceNumbers::Lease number, std::shared_ptr<Handler> handler, Fd cuse,
+          keeper::WorkerStore *store)
       : name_(std::move(name)),
         number_(std::move(number)),
         handler_(std::move(handler)),
+        store_(store),
         cuse_(std::move(cuse)) {}
 
   Result<void> connect();
   Result<void> announce();
+  Result<void> announce_to_library();
+  Result<void> have_it_kept();
   static void announced(void *session);
   static cuse_lowlevel_ops operations();
   bool refuse_interrupt(const Message &message) const;
@@ -103,6 +142,7 @@ private:
   std::string name_;
   DeviceNumbers::Lease number_; ///< Given back last: when the connection is closed.
   std::shared_ptr<Handler> handler_;
+  keeper::WorkerStore *store_; ///< nullptr: nobody keeps the connection.
   Fd cuse_;
   struct Destroy {
     void operator()(fuse_session *session) const { fuse_session_destroy(session); }

@@ -90,6 +90,39 @@ Result<void> WorkerPool::start_worker() {
   return {};
 }
 
+void WorkerPool::carry_out(std::shared_ptr<Session> session, Message message) {
+  struct Task {
+    std::shared_ptr<Session> session;
+    Message message;
+  };
+  const auto task = std::make_shared<Task>(Task{std::move(session), std::move(message)});
+  const auto start = [this, task] {
+    try {
+      const std::scoped_lock lock(mutex_);
+      std::thread([pool = shared_from_this(), task] {
+        pool->carry_out_first(task->session, task->message);
+      }).detach();
+      ++workers_;
+      ++idle_;
+      return true;
+    } catch (const std::system_error &) {
+      return false;
+    }
+  };
+  if (!start())
+    janitor_.repeat([start] { return !start(); });
+}
+
+void WorkerPool::carry_out_first(const std::shared_ptr<Session> &session, const Message &message) {
+  about_to_block();
+  callers_->begin(session, message);
+  session->process(message);
+  CallerWatch::end();
+  if (done_blocking() == Next::go_on)
+    return work();
+  retire();
+}
+
 /// With the lock held. Every message that is taken comes through here, so a thread that cannot be
 /// had is asked for again by somebody else.
 void WorkerPool::have_one_idle() {
@@ -114,6 +147,10 @@ void WorkerPool::work() {
   Message message;
   while (serve_next(message) == Next::go_on) {
   }
+  retire();
+}
+
+void WorkerPool::retire() {
   const std::scoped_lock lock(mutex_);
   --idle_;
   have_one_idle();

@@ -43,6 +43,9 @@ public:
   /// Serves @p session from now on. @return The errno of epoll_ctl().
   Result<void> add(std::shared_ptr<Session> session);
 
+  /// Carries a message out that somebody else has taken, in a worker of its own.
+  void carry_out(std::shared_ptr<Session> session, Message message);
+
   /// Serves @p session no more; a call that is being served goes on.
   void remove(const Session &session);
 
@@ -60,10 +63,12 @@ private:
         wake_all_(std::move(wake_all)) {}
 
   Result<void> start_worker();
+  void carry_out_first(const std::shared_ptr<Session> &session, const Message &message);
   void have_one_idle();
   bool is_short_of_workers() const { return idle_ < fewest_idle && !stopping_; }
   void begin_stop();
   void work();
+  void retire();
   Next serve_next(Message &message);
   std::shared_ptr<Session> find(std::uint64_t key);
   void rearm(std::uint64_t key, const Session &session);

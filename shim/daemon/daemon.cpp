@@ -1,6 +1,10 @@
 #include "daemon/daemon.hpp"
 
+#include "client/process_handle.hpp"
 #include "cuse/kernel_nodes.hpp"
+#include "keeper/keeper.hpp"
+#include "keeper/worker_store.hpp"
+#include "observe/ledger_reader.hpp"
 #include "observe/shared_ledger.hpp"
 
 #include "vfio_shim/fd.hpp"
@@ -10,6 +14,9 @@
 #include <array>
 #include <chrono>
 #include <csignal>
+#include <cstdlib>
+#include <optional>
+#include <thread>
 #include <utility>
 
 #include <fcntl.h>
@@ -18,6 +25,7 @@
 #include <spdlog/spdlog.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "daemon/hotplug.hpp"
@@ -27,6 +35,9 @@
 namespace vfio_shim::daemon {
 
 namespace {
+
+/// By what name the keeper has the lock of the prefix.
+constexpr const char *lock_name = "lock";
 
 Result<void> check_requirements(const DaemonOptions &options) {
   if (::geteuid() != 0)
@@ -46,7 +57,7 @@ Result<void> check_requirements(const DaemonOptions &options) {
 Result<Fd> take_signals() {
   sigset_t signals;
   sigemptyset(&signals);
-  for (const int signal : {SIGTERM, SIGINT, SIGUSR1})
+  for (const int signal : {SIGTERM, SIGINT, SIGUSR1, SIGUSR2})
     sigaddset(&signals, signal);
   ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   ::signal(SIGPIPE, SIG_IGN);
@@ -88,8 +99,13 @@ private:
   bool wanted_;
 };
 
+enum class Told : std::uint8_t {
+  to_end,
+  to_make_way ///< For another worker.
+};
+
 /// @param complete Whether all nodes are there.
-void serve_until_told(cuse::Server &server, bool complete, HotplugMonitor &hotplug,
+Told serve_until_told(cuse::Server &server, bool complete, HotplugMonitor &hotplug,
                       const Fd &signals) {
   constexpr int idle_check_ms = 20;
   // A node cannot be made while the one before it, of a device that was there a moment ago, is on
@@ -109,8 +125,10 @@ void serve_until_told(cuse::Server &server, bool complete, HotplugMonitor &hotpl
       signalfd_siginfo signal{};
       if (::read(signals.get(), &signal, sizeof(signal)) != sizeof(signal))
         continue;
+      if (signal.ssi_signo == SIGUSR2)
+        return Told::to_make_way;
       if (signal.ssi_signo != SIGUSR1)
-        return;
+        return Told::to_end;
       end_when_idle = true;
     }
     const bool changed = (events[1].revents & POLLIN) != 0;
@@ -123,6 +141,16 @@ void serve_until_told(cuse::Server &server, bool complete, HotplugMonitor &hotpl
       quick = std::max(quick - 1, 0);
     }
   }
+  return Told::to_end;
+}
+
+/// Everything stays as it is: another worker goes on with it.
+[[noreturn]] void make_way(cuse::Server &server, Observing &observing) {
+  constexpr std::chrono::milliseconds patience{500};
+  server.pause(std::chrono::steady_clock::now() + patience);
+  observing.pause();
+  spdlog::default_logger()->flush();
+  ::_exit(0);
 }
 
 /// What a service manager waits for is the end of this process, and a client must not keep it from
@@ -144,46 +172,101 @@ void end(cuse::Server &server, Observing &observing, observe::SharedLedger &ledg
   ::_exit(0);
 }
 
-} // namespace
+/// Has a thread of its own tell the keeper of the worker's end: it waits for nothing else. See
+/// keeper::life_line.
+void tell_of_life(keeper::WorkerStore &store) {
+  std::thread([&store] {
+    if (const auto self = client::open_thread(Tid{static_cast<int>(::syscall(SYS_gettid))}))
+      store.tell(keeper::life_line, self->get());
+    for (;;)
+      ::pause();
+  }).detach();
+}
 
-Result<void> run_daemon(const DaemonOptions &options) {
-  VFIO_SHIM_TRY(check_requirements(options));
-  if (options.take_over)
-    VFIO_SHIM_TRY(cuse::KernelNodes().check());
-  const auto lock = PrefixLock::acquire(options.server.prefix);
-  if (!lock)
-    return fail(lock.error().code,
-                lock.error().code == EBUSY
-                    ? fmt::format("another daemon serves /dev/{0} already: use it, or give another "
-                                  "--prefix (`vfio-shim status --prefix {0}` shows it)",
-                                  options.server.prefix)
-                    : lock.error().describe());
-  // Early, and so with a low descriptor: if this process is killed, the kernel closes that one
-  // after the nodes, whose numbers are in use until then.
-  const auto numbers = ReservedNumbers::reserve(options.server.prefix, options.remember_numbers);
-  if (!numbers)
-    return pass_on(numbers);
+/// A ledger, new or that of the worker before.
+struct Books {
+  std::unique_ptr<observe::SharedLedger> ledger;
+  std::optional<cuse::Estate> estate;
+};
+
+Result<Books> open_books(const std::string &prefix, const observe::LedgerCapacity &capacity,
+                         keeper::Inheritance &inheritance) {
+  Books books;
+  if (!inheritance.files.empty()) {
+    cuse::Estate estate{.state = {}, .predecessor = std::move(inheritance.predecessor), .pid = {}};
+    const auto before = observe::LedgerReader::open(prefix);
+    estate.pid = before ? before->daemon().pid : Pid{};
+    auto adopted = observe::SharedLedger::adopt(prefix, estate.state);
+    if (adopted) {
+      books.ledger = std::move(*adopted);
+      books.estate = std::move(estate);
+      return books;
+    }
+    spdlog::error("what the worker before has left cannot be taken over: {}: its clients have lost "
+                  "their containers",
+                  adopted.error().describe());
+    inheritance.files.clear();
+  }
+  auto made = observe::SharedLedger::create(prefix, capacity);
+  if (!made)
+    return pass_on(made);
+  books.ledger = std::move(*made);
+  return books;
+}
+
+/// What workers have in common, from the first to the last.
+struct Shared {
+  const DaemonOptions &options;
+  const PrefixLock &lock;
+  const ReservedNumbers &numbers;
+};
+
+void say_that_it_serves(const Shared &shared, const cuse::Server &server, bool taken_over,
+                        std::chrono::nanoseconds pause) {
+  const auto &options = shared.options;
+  if (taken_over)
+    spdlog::info("this worker (pid {}) has taken over; clients had to wait {} ms", ::getpid(),
+                 std::chrono::duration_cast<std::chrono::milliseconds>(pause).count());
+  else
+    spdlog::info("serving {} group(s) in /dev/{} on {}", server.group_count(),
+                 options.server.prefix, backend_name(options.server.backend));
+  if (options.ready && !taken_over)
+    options.ready();
+}
+
+/// The life of one worker. @return An error whose `where` is one line for people.
+Result<void> work(const Shared &shared, keeper::Inheritance inheritance) {
+  const auto &options = shared.options;
   const auto signals = take_signals();
   if (!signals)
     return pass_on(signals);
-  raise_descriptor_limit();
   auto hotplug = HotplugMonitor::create();
   if (!hotplug)
     return pass_on(hotplug);
   const observe::LedgerCapacity capacity;
-  auto ledger = observe::SharedLedger::create(options.server.prefix, capacity);
-  if (!ledger)
-    return pass_on(ledger);
+  auto books = open_books(options.server.prefix, capacity, inheritance);
+  if (!books)
+    return pass_on(books);
+  observe::SharedLedger &ledger = *books->ledger;
+  ledger.note_keeper(Pid{::getppid()});
+  const auto store = std::make_shared<keeper::WorkerStore>(
+      std::move(inheritance.keeper), std::move(inheritance.files),
+      [&ledger] { return ledger.next_kept(); });
+  tell_of_life(*store);
+  const bool taken_over = books->estate.has_value();
+  if (!store->adopt_name(lock_name))
+    VFIO_SHIM_TRY(store->keep_as(lock_name, shared.lock.file()));
   const auto observing = Observing::start(options.observing, options.server.prefix,
-                                          backend_name(options.server.backend), **ledger);
+                                          backend_name(options.server.backend), ledger, taken_over);
   if (!observing)
     return pass_on(observing);
   auto limited = options.server;
   limited.container_limits.total = capacity.containers;
-  limited.numbers = numbers->block();
+  limited.numbers = shared.numbers.block();
   TakeOver take_over(options.take_over);
   limited.kernel_nodes = take_over.nodes();
-  auto server = cuse::Server::create(limited, **ledger, (*observing)->observer());
+  auto server = cuse::Server::create(limited, ledger, (*observing)->observer(), store,
+                                     taken_over ? &*books->estate : nullptr);
   if (!server)
     return fail(server.error().code,
                 server.error().code == EEXIST
@@ -191,15 +274,71 @@ Result<void> run_daemon(const DaemonOptions &options) {
                                   server.error().where)
                     : server.error().describe());
   const bool complete = (*server)->follow_topology();
-  spdlog::info("serving {} group(s) in /dev/{} on {}", (*server)->group_count(),
-               options.server.prefix, backend_name(options.server.backend));
-  if (options.ready)
-    options.ready();
-  serve_until_told(**server, complete, *hotplug, *signals);
+  const std::chrono::nanoseconds pause = std::chrono::steady_clock::now() - inheritance.since;
+  if (taken_over)
+    ledger.note_pause(pause);
+  store->tell(keeper::ready_line);
+  say_that_it_serves(shared, **server, taken_over, pause);
+  if (serve_until_told(**server, complete, *hotplug, *signals) == Told::to_make_way)
+    make_way(**server, **observing);
+  store->tell(keeper::stopping_line);
   spdlog::info("stopping: unmapping everything, removing /dev/{}", options.server.prefix);
-  end(**server, **observing, **ledger, take_over);
+  end(**server, **observing, ledger, take_over);
   server->reset(); // Before the kernel's nodes come back.
+  store->drop_name(lock_name);
   return {};
+}
+
+int live_as_worker(const Shared &shared, keeper::Inheritance inheritance) {
+  const auto done = work(shared, std::move(inheritance));
+  if (!done)
+    spdlog::error("{}", done.error().where);
+  spdlog::default_logger()->flush();
+  return done ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+/// The lock that keeps others off the prefix: the last program's, or a new one.
+Result<PrefixLock> lock_prefix(const std::string &prefix, const keeper::KeptFiles &files) {
+  if (const auto kept = files.find(lock_name); kept != files.end())
+    if (Fd copy = kept->second.duplicate())
+      return PrefixLock::inherit(std::move(copy));
+  auto lock = PrefixLock::acquire(prefix);
+  if (!lock)
+    return fail(lock.error().code,
+                lock.error().code == EBUSY
+                    ? fmt::format("another daemon serves /dev/{0} already: use it, or give another "
+                                  "--prefix (`vfio-shim status --prefix {0}` shows it)",
+                                  prefix)
+                    : lock.error().describe());
+  return lock;
+}
+
+} // namespace
+
+Result<int> run_daemon(const DaemonOptions &options) {
+  auto files = keeper::files_of_last_program();
+  if (files.empty()) {
+    VFIO_SHIM_TRY(check_requirements(options));
+    if (options.take_over)
+      VFIO_SHIM_TRY(cuse::KernelNodes().check());
+  }
+  const auto lock = lock_prefix(options.server.prefix, files);
+  if (!lock)
+    return pass_on(lock);
+  // Early, and so with a low descriptor: if this process is killed, the kernel closes that one
+  // after the nodes, whose numbers are in use until then.
+  const auto numbers = ReservedNumbers::reserve(options.server.prefix, options.remember_numbers);
+  if (!numbers)
+    return pass_on(numbers);
+  raise_descriptor_limit();
+  const Shared shared{.options = options, .lock = *lock, .numbers = *numbers};
+  return keeper::Keeper(
+             std::move(files),
+             [&shared](keeper::Inheritance inheritance) {
+               return live_as_worker(shared, std::move(inheritance));
+             },
+             {.command = options.command, .may_follow = options.may_follow})
+      .run();
 }
 
 } // namespace vfio_shim::daemon

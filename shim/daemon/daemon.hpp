@@ -7,6 +7,8 @@
 #include "vfio_shim/result.hpp"
 
 #include <functional>
+#include <string>
+#include <vector>
 
 #include "daemon/observing.hpp"
 
@@ -20,12 +22,17 @@ struct DaemonOptions {
   bool take_over = false;        ///< The kernel's own nodes give way to ours.
   bool wait_for_devices = false; ///< Start even if no device is bound to a vfio driver yet.
   std::function<void()> ready;   ///< Called once, when all nodes are there.
+  /// The program and its arguments, with which SIGHUP starts it anew. Empty: SIGHUP does nothing.
+  std::vector<std::string> command{};
+  std::function<bool()> may_follow{}; ///< See keeper::Keeper::Upgrade.
 };
 
-/// Serves until SIGTERM or SIGINT, or, after SIGUSR1, until no client is left. Takes signals over
-/// for the whole process: every thread must be started by this function.
+/// Serves until SIGTERM or SIGINT, or, after SIGUSR1, until no client is left; after SIGHUP another
+/// program goes on. This process becomes the keeper, a child of it the worker. The process must
+/// have one thread, and signals are taken over.
 ///
-/// @return An error whose `where` is one line for people: what is missing and what mends it.
-Result<void> run_daemon(const DaemonOptions &options);
+/// @return The exit status. Or an error whose `where` is one line for people: what is missing and
+///         what mends it; what a worker says, it says itself.
+Result<int> run_daemon(const DaemonOptions &options);
 
 } // namespace vfio_shim::daemon

@@ -34,15 +34,18 @@ public:
   /// Starts threads: signals must be as they are to stay.
   /// @param backend What carries the calls out.
   /// @param ledger Outlives this object.
+  /// @param go_on With what a worker before has begun.
   static Result<std::unique_ptr<Observing>> start(const ObservingOptions &options,
                                                   const std::string &prefix,
                                                   std::string_view backend,
-                                                  observe::SharedLedger &ledger);
+                                                  observe::SharedLedger &ledger, bool go_on);
 
   observe::Observer &observer() { return *observer_; }
 
   /// Writes down what is left, although calls may still be under way: they are observed no more.
   void finish();
+  /// Writes down what there is. Another worker goes on.
+  void pause();
 
 private:
   Observing() = default;

@@ -27,6 +27,10 @@ class PrefixLock {
 public:
   /// @return EBUSY: another daemon serves it.
   static Result<PrefixLock> acquire(const std::string &prefix);
+  /// The lock that the program before this one has left to it.
+  static PrefixLock inherit(Fd file) { return PrefixLock(std::move(file)); }
+
+  const Fd &file() const { return file_; }
 
 private:
   explicit PrefixLock(Fd file) : file_(std::move(file)) {}

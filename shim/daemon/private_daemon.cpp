@@ -25,6 +25,7 @@ namespace {
 int live(DaemonOptions options, pid_t parent, Fd &ready) {
   ::setsid(); // ^C is for the command.
   follow_parent(SIGUSR1, parent);
+  ::unsetenv("NOTIFY_SOCKET"); // Of whoever has started the command: it is not about us.
   options.remember_numbers = false;
   options.ready = [&ready] {
     [[maybe_unused]] const ssize_t written = ::write(ready.get(), "", 1);
@@ -33,7 +34,7 @@ int live(DaemonOptions options, pid_t parent, Fd &ready) {
   const auto done = run_daemon(options);
   if (!done)
     spdlog::error("{}", done.error().where);
-  return done ? EXIT_SUCCESS : EXIT_FAILURE;
+  return done.value_or(EXIT_FAILURE);
 }
 
 } // namespace

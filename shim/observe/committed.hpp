@@ -53,6 +53,16 @@ public:
     publish(body);
   }
 
+  /// A new writer, where the one before may have died in the middle: a live slot keeps what words
+  /// it has, one that was not live yet is free. @return Whether it is live.
+  bool settle() {
+    const auto before = commit_.load(std::memory_order_relaxed);
+    const bool is_live = (before & live) != 0;
+    if ((before & writing) != 0)
+      commit_.store(next_count(before) | (is_live ? live : 0), std::memory_order_release);
+    return is_live;
+  }
+
   /// Writer: frees the slot.
   void retract() {
     commit_.store(next_count(commit_.load(std::memory_order_relaxed)), std::memory_order_release);

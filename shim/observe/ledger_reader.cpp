@@ -92,6 +92,9 @@ Result<void> LedgerReader::check(std::string_view prefix) const {
       !sound<layout::Group>(header().groups, size) ||
       !sound<layout::Device>(header().devices, size) ||
       !sound<layout::Mapping>(header().mappings, size) ||
+      !sound<layout::Binding>(header().bindings, size) ||
+      !sound<layout::Call>(header().calls, size) || !sound<layout::Area>(header().areas, size) ||
+      !sound<layout::Resident>(header().residents, size) ||
       header().statistics % alignof(Statistics) != 0 || header().statistics > size ||
       size - header().statistics < sizeof(Statistics))
     return fail(EPROTO, fmt::format("the ledger of {}: it is damaged", prefix));
@@ -101,6 +104,9 @@ Result<void> LedgerReader::check(std::string_view prefix) const {
 Snapshot::Daemon LedgerReader::daemon() const {
   const Pid pid{header().daemon_pid};
   return {.pid = pid,
+          .keeper = Pid{header().keeper_pid},
+          .replaced = header().replaced,
+          .last_pause = std::chrono::nanoseconds(header().last_pause),
           .alive = still_runs(pid, header().daemon_started),
           .since = time_of(header().created),
           .prefix = text_of(header().prefix),

@@ -30,9 +30,13 @@ public:
   /// @param statistics Outlives this object.
   /// @param recorder Outlives this object. nullptr: nothing is recorded.
   /// @param usage Outlives this object. nullptr: no book is kept.
+  /// @param sequence Where records are counted; outlives this object. nullptr: here.
   explicit Observer(Statistics &statistics, Recorder *recorder = nullptr,
-                    UsageKeeper *usage = nullptr)
-      : statistics_(statistics), recorder_(recorder), usage_(usage) {}
+                    UsageKeeper *usage = nullptr, std::atomic<std::uint64_t> *sequence = nullptr)
+      : statistics_(statistics),
+        recorder_(recorder),
+        usage_(usage),
+        last_sequence_(sequence != nullptr ? *sequence : own_sequence_) {}
 
   /// A client opens a node. @param group Of a group's node.
   std::shared_ptr<ObservedFile> opening(FileNumber file, Pid client,
@@ -57,7 +61,8 @@ private:
   Recorder *const recorder_;
   UsageKeeper *const usage_;
   WarningBudget warnings_;
-  std::atomic<std::uint64_t> last_sequence_ = 0;
+  std::atomic<std::uint64_t> own_sequence_ = 0;
+  std::atomic<std::uint64_t> &last_sequence_;
 };
 
 } // namespace vfio_shim::observe

@@ -31,6 +31,21 @@ public:
         file_(file),
         array_(array) {}
 
+  /// Goes on with what a writer has left that is dead now: finds the free places. To be called
+  /// before anything else. @param visit Is told of each record: its number, its body.
+  template <typename Visit>
+  void adopt(Visit visit) {
+    const std::uint32_t used = array_.used.load(std::memory_order_acquire);
+    backed_bytes_ = (used * sizeof(Committed<Body>) + layout::growth - 1) / layout::growth *
+                    layout::growth;
+    backed_.store(static_cast<std::uint32_t>(backed_bytes_ / sizeof(Committed<Body>)));
+    for (std::uint32_t record = 1; record <= used; ++record)
+      if (at(record).settle())
+        visit(record, at(record).held());
+      else
+        give_back(record);
+  }
+
   /// Records @p body. @return Its number, or 0: no room (which is counted).
   std::uint32_t add(const Body &body) {
     const std::uint32_t record = take();

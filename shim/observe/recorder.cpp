@@ -20,7 +20,7 @@ namespace {
 using namespace std::chrono_literals;
 
 /// How long a record may lie in the queue: what a crash can cost.
-constexpr auto pause = 20ms;
+constexpr auto longest_delay = 20ms;
 constexpr std::size_t records_per_write = 256;
 
 trace::Header describe(std::string_view prefix, std::string_view backend) {
@@ -61,15 +61,45 @@ Result<std::unique_ptr<Recorder>> Recorder::create(const std::filesystem::path &
   const trace::Header header = describe(prefix, backend);
   if (::write(opened.get(), &header, sizeof(header)) != sizeof(header))
     return fail_errno(file);
-  return std::unique_ptr<Recorder>(new Recorder(file, std::move(opened)));
+  return std::unique_ptr<Recorder>(new Recorder(file, std::move(opened), Clock::now(), 0));
 }
 
-Recorder::Recorder(std::filesystem::path path, Fd file)
+Result<std::unique_ptr<Recorder>> Recorder::go_on(const std::filesystem::path &file) {
+  Fd opened{::open(file.c_str(), O_RDWR | O_CLOEXEC)};
+  if (!opened)
+    return fail_errno(file);
+  trace::Header header{};
+  if (::pread(opened.get(), &header, sizeof(header), 0) != sizeof(header) ||
+      header.magic != trace::magic || header.version != trace::version)
+    return fail(EPROTO, file);
+  // A record that was written in part is cut off.
+  const off_t size = ::lseek(opened.get(), 0, SEEK_END);
+  constexpr off_t head = sizeof(header);
+  constexpr off_t one = sizeof(trace::Record);
+  const off_t whole = head + (size - head) / one * one;
+  if (size < head || ::ftruncate(opened.get(), whole) != 0 ||
+      ::lseek(opened.get(), whole, SEEK_SET) != whole)
+    return fail_errno(file);
+  const std::chrono::nanoseconds now = std::chrono::system_clock::now().time_since_epoch();
+  const auto began = Clock::now() - (now - std::chrono::nanoseconds(header.began));
+  return std::unique_ptr<Recorder>(new Recorder(
+      file, std::move(opened), began, static_cast<std::uint64_t>((whole - head) / one)));
+}
+
+Recorder::Recorder(std::filesystem::path path, Fd file, Clock::time_point began,
+                   std::uint64_t written)
     : path_(std::move(path)),
       file_(std::move(file)),
+      began_(began),
+      written_(written),
       writer_([this](const std::stop_token &stop) { write_as_they_come(stop); }) {}
 
 Recorder::~Recorder() {
+  finish();
+}
+
+void Recorder::pause() {
+  goes_on_ = true;
   finish();
 }
 
@@ -90,10 +120,11 @@ void Recorder::write_as_they_come(const std::stop_token &stop) {
     write_what_is_there();
     std::unique_lock lock(mutex_);
     // Nobody wakes it but the end: waking costs more than a call may be slowed by.
-    stopping_.wait_for(lock, stop, pause, [] { return false; });
+    stopping_.wait_for(lock, stop, longest_delay, [] { return false; });
   }
   write_what_is_there();
-  write_end();
+  if (!goes_on_)
+    write_end();
 }
 
 void Recorder::write_what_is_there() {

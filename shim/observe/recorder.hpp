@@ -37,6 +37,10 @@ public:
   static Result<std::unique_ptr<Recorder>>
   create(const std::filesystem::path &file, std::string_view prefix, std::string_view backend);
 
+  /// Goes on with the recording that a worker has left. What it had not written yet is lost.
+  /// @return EPROTO: the file is no recording. The errno of opening or reading it.
+  static Result<std::unique_ptr<Recorder>> go_on(const std::filesystem::path &file);
+
   Recorder(const Recorder &) = delete;
   Recorder &operator=(const Recorder &) = delete;
   /// As finish().
@@ -44,6 +48,9 @@ public:
 
   /// Writes what is left, and the end. What is added afterwards is lost.
   void finish();
+
+  /// Writes what is left. Another worker goes on with the recording.
+  void pause();
 
   /// When the recording began, on the clock that never jumps.
   std::chrono::steady_clock::time_point began() const { return began_; }
@@ -55,7 +62,10 @@ private:
   static constexpr std::size_t queued_records = 16384;
   using Queue = boost::lockfree::queue<trace::Record, boost::lockfree::capacity<queued_records>>;
 
-  Recorder(std::filesystem::path path, Fd file);
+  using Clock = std::chrono::steady_clock;
+
+  /// @param began When the recording began, and @param written how many records it has.
+  Recorder(std::filesystem::path path, Fd file, Clock::time_point began, std::uint64_t written);
 
   void write_as_they_come(const std::stop_token &stop);
   void write_what_is_there();
@@ -64,11 +74,12 @@ private:
 
   std::filesystem::path path_;
   Fd file_;
-  std::chrono::steady_clock::time_point began_ = std::chrono::steady_clock::now();
+  const Clock::time_point began_;
+  std::atomic<bool> goes_on_ = false; ///< Without an end.
   Queue queue_;
   std::atomic<std::uint64_t> lost_ = 0;
   std::atomic<bool> failed_ = false;
-  std::uint64_t written_ = 0;
+  std::uint64_t written_;
   std::mutex mutex_;
   std::condition_variable_any stopping_;
   std::jthread writer_; ///< Last: it uses all of the above.

@@ -50,7 +50,8 @@ Result<Fd> Caller::copy_of(ClientFd number) const {
 
 Result<std::unique_ptr<client::BorrowedThread>>
 Caller::borrow(const std::function<void()> &before) const {
-  return client::BorrowedThread::borrow(call_.thread, areas_, [&] {
+  static client::CallNotes nobody; // The kernel has a call of a dead supervisor fail.
+  return client::BorrowedThread::borrow(call_.thread, areas_, nobody, [&] {
     before();
     // If the answer arrives, the call still waited: then the thread that was seized is the caller.
     return listener_.answer(call_, -supervisor_has_died);

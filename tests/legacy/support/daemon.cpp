@@ -33,12 +33,13 @@ std::size_t entries_in(pid_t process, const std::string &directory) {
 } // namespace
 
 pid_t daemon_of(const Provider &provider) {
-  // The program lies beside this one; its first line is "vfio-shim (pid 12) serves ...".
+  // The program lies beside this one; its first line is "vfio-shim (pid 12, worker 13) serves ...".
   const fs::path shim = fs::read_symlink("/proc/self/exe").parent_path() / "vfio-shim";
   const std::string prefix = fs::relative(provider.groups, "/dev").string();
   const std::string line = first_line_of(shim.string() + " status --prefix " + prefix);
-  pid_t pid = 0;
-  if (std::sscanf(line.c_str(), "vfio-shim (pid %d) serves", &pid) != 1) // NOLINT(cert-err34-c)
+  pid_t keeper = 0, pid = 0;
+  // NOLINTNEXTLINE(cert-err34-c)
+  if (std::sscanf(line.c_str(), "vfio-shim (pid %d, worker %d) serves", &keeper, &pid) != 2)
     throw std::runtime_error{"no daemon serves " + provider.groups + ": " + line};
   return pid;
 }
