@@ -11,8 +11,10 @@
 
 #include "vfio_shim/container.hpp"
 
+#include <chrono>
 #include <iterator>
 #include <optional>
+#include <thread>
 
 #include <linux/vfio.h>
 
@@ -131,8 +133,19 @@ private:
     auto mapped = container.backend_->map(client, request);
     if (mapped || mapped.error().code != EEXIST)
       return mapped;
-    VFIO_SHIM_TRY(container.backend_->unmap(rules::range_of(request)));
+    VFIO_SHIM_TRY(unmap(rules::range_of(request)));
     return container.backend_->map(client, request);
+  }
+
+  /// That call may not be over: it waits for pages of its client, as this one would.
+  Result<void> unmap(IovaRange range) const {
+    constexpr std::chrono::milliseconds glance{2};
+    for (;;) {
+      auto done = container.backend_->unmap(range);
+      if (done || done.error().code != EBUSY)
+        return done;
+      std::this_thread::sleep_for(glance);
+    }
   }
 
   Result<long> update_vaddr(const rules::MapDma &call) const {
@@ -179,7 +192,7 @@ private:
   Result<void> take_away(const MappingTable::Run &run, Intention intention) const {
     intention.range = run.range();
     client.about_to(intention);
-    VFIO_SHIM_TRY(container.backend_->unmap(run.range()));
+    VFIO_SHIM_TRY(unmap(run.range()));
     container.forget(run);
     return {};
   }

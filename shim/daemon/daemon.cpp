@@ -327,7 +327,8 @@ Result<int> run_daemon(const DaemonOptions &options) {
     return pass_on(lock);
   // Early, and so with a low descriptor: if this process is killed, the kernel closes that one
   // after the nodes, whose numbers are in use until then.
-  const auto numbers = ReservedNumbers::reserve(options.server.prefix, options.remember_numbers);
+  const auto numbers = ReservedNumbers::reserve(
+      options.server.prefix, options.remember_numbers, !files.empty());
   if (!numbers)
     return pass_on(numbers);
   raise_descriptor_limit();

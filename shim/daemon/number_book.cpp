@@ -81,12 +81,13 @@ std::vector<unsigned int> candidates(const NumberBook &book, const std::string &
 
 /// Locks the first block that is free. @return Major 0 if none is.
 NumberBlock take_block(const Fd &locks, const NumberPlaces &places, const NumberBook &book,
-                       const std::string &prefix, bool remember) {
+                       const std::string &prefix, bool remember, bool go_on) {
   for (const unsigned int index : candidates(book, prefix, remember)) {
     if (!lock_byte(locks, index, false))
       continue;
     const NumberBlock block{.major = book.major, .index = index};
-    if (!is_seen(places, block))
+    const bool is_own = go_on && book.blocks.contains(prefix) && book.blocks.at(prefix) == index;
+    if (is_own || !is_seen(places, block))
       return block;
     unlock_byte(locks, index);
   }
@@ -218,7 +219,7 @@ unsigned int choose_major(const NumberPlaces &places) {
 }
 
 Result<ReservedNumbers> ReservedNumbers::reserve(const std::string &prefix, bool remember,
-                                                 const NumberPlaces &places) {
+                                                 bool go_on, const NumberPlaces &places) {
   VFIO_SHIM_TRY(observe::make_ledger_directory(places.locks));
   const fs::path path = places.locks / lock_name;
   Fd locks{::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600)};
@@ -227,7 +228,7 @@ Result<ReservedNumbers> ReservedNumbers::reserve(const std::string &prefix, bool
   auto book = NumberBook::read(places);
   bool changed = settle_major(book, places);
   const NumberBlock block =
-      book.major == 0 ? NumberBlock{} : take_block(locks, places, book, prefix, remember);
+      book.major == 0 ? NumberBlock{} : take_block(locks, places, book, prefix, remember, go_on);
   if (block.major == 0)
     spdlog::warn(
         "no device numbers are left for /dev/{}: the kernel chooses some, others each time",

@@ -56,7 +56,8 @@ public:
   /// Another major is taken, with a warning, if a driver has come to have ours. If there are no
   /// numbers at all the block's major is 0, with a warning.
   /// @param remember Whether the prefix will be served again.
-  static Result<ReservedNumbers> reserve(const std::string &prefix, bool remember,
+  /// @param go_on The prefix's nodes are there: their block is the one.
+  static Result<ReservedNumbers> reserve(const std::string &prefix, bool remember, bool go_on,
                                          const NumberPlaces &places = {});
 
   const cuse::NumberBlock &block() const { return block_; }

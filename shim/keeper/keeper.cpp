@@ -1,9 +1,9 @@
 #include "keeper/keeper.hpp"
 
-#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstdlib>
+#include <fstream>
 #include <thread>
 #include <utility>
 
@@ -25,8 +25,10 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-/// Kept for the program that comes next.
-constexpr const char *predecessor_name = "predecessor";
+// What of the worker is passed on to the program that comes next.
+constexpr std::string_view process_name = "worker";
+constexpr std::string_view life_name = "life";
+constexpr std::string_view messages_name = "messages";
 
 Result<Fd> take_signals() {
   sigset_t signals;
@@ -43,6 +45,15 @@ Result<Fd> take_signals() {
 bool has_news(const Fd &file) {
   pollfd asked{.fd = file.get(), .events = POLLIN, .revents = 0};
   return file && ::poll(&asked, 1, 0) == 1;
+}
+
+/// The process of a pidfd; 0: it has ended, or it is none.
+pid_t pid_behind(const Fd &process) {
+  std::ifstream information(fmt::format("/proc/self/fdinfo/{}", process.get()));
+  for (std::string word; information >> word;)
+    if (pid_t pid = 0; word == "Pid:" && information >> pid)
+      return pid;
+  return 0;
 }
 
 /// Tells the service manager, if there is one.
@@ -64,7 +75,9 @@ int Keeper::run() {
   }
   signals_ = std::move(*signals);
   served_once_ = !files_.empty();
-  auto started = start_worker(std::move(files_[predecessor_name]));
+  Result<void> started;
+  if (!inherit_worker())
+    started = start_worker({});
   for (;;) {
     if (!started) {
       spdlog::error("no worker can be started: {}", started.error().describe());
@@ -78,14 +91,11 @@ int Keeper::run() {
     handle_messages(); // Its last ones.
     if (worker_.stopping || worker_.mortal || !served_once_)
       return status_of_worker();
-    if (upgrading_)
-      become_next_program();
     started = replace_worker();
   }
 }
 
 Result<void> Keeper::start_worker(Fd predecessor) {
-  files_.erase(predecessor_name);
   std::array<int, 2> pair{};
   if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair.data()) != 0)
     return fail_errno("socketpair");
@@ -106,8 +116,8 @@ Result<void> Keeper::start_worker(Fd predecessor) {
                    .predecessor = std::move(predecessor),
                    .since = gone_since_}));
   }
-  worker_ = {.pid = pid,
-             .process = Fd{static_cast<int>(::syscall(SYS_pidfd_open, pid, 0U))},
+  worker_ = {.process = Fd{static_cast<int>(::syscall(SYS_pidfd_open, pid, 0U))},
+             .pid = pid,
              .life = {},
              .messages = std::move(ours)};
   return {};
@@ -125,11 +135,11 @@ void Keeper::handle_signals() {
   signalfd_siginfo signal{};
   while (::read(signals_.get(), &signal, sizeof(signal)) == sizeof(signal)) {
     switch (signal.ssi_signo) {
-    case SIGCHLD: // The worker that we have is asked by its pidfd.
-      std::erase_if(past_, [](pid_t pid) { return ::waitpid(pid, nullptr, WNOHANG) != 0; });
+    case SIGCHLD:
+      reap_others();
       break;
     case SIGHUP:
-      begin_upgrade();
+      become_next_program();
       break;
     default:
       ::kill(worker_.pid, static_cast<int>(signal.ssi_signo));
@@ -187,43 +197,69 @@ int Keeper::status_of_worker() const {
   return WEXITSTATUS(status);
 }
 
+/// Of the worker that we have, its pidfd tells.
+void Keeper::reap_others() const {
+  siginfo_t ended{};
+  while (::waitid(P_ALL, 0, &ended, WEXITED | WNOHANG | WNOWAIT) == 0 && ended.si_pid != 0 &&
+         ended.si_pid != worker_.pid)
+    ::waitpid(ended.si_pid, nullptr, WNOHANG);
+}
+
 Result<void> Keeper::replace_worker() {
   constexpr int most_failures = 20;
   constexpr int at_once = 3;
   constexpr std::chrono::milliseconds pause{200};
-  if (worker_.ready)
-    gone_since_ = Clock::now();
-  else if (++failures_ == most_failures)
+  if (!worker_.ready && ++failures_ == most_failures)
     return fail(EAGAIN, fmt::format("{} have died at their start", most_failures));
   if (failures_ > at_once)
     std::this_thread::sleep_for(pause);
-  if (::waitpid(worker_.pid, nullptr, WNOHANG) == 0)
-    past_.push_back(worker_.pid);
-  spdlog::warn("the worker (pid {}) has died: another one takes over", worker_.pid);
-  return start_worker(std::move(worker_.process));
+  if (!std::exchange(makes_way_, false)) {
+    if (worker_.ready)
+      gone_since_ = Clock::now();
+    spdlog::warn("the worker (pid {}) has died: another one takes over", worker_.pid);
+  }
+  auto started = start_worker(std::move(worker_.process));
+  reap_others();
+  return started;
 }
 
-void Keeper::begin_upgrade() {
-  if (upgrading_ || upgrade_.command.empty() || !upgrade_.may_follow())
-    return;
-  upgrading_ = true;
-  gone_since_ = Clock::now();
-  ::kill(worker_.pid, SIGUSR2);
-}
-
-/// Returns only if that fails. Then this program goes on.
+/// Returns only if that fails. Then this program goes on. The worker goes on in any case.
 void Keeper::become_next_program() {
-  upgrading_ = false;
-  if (Fd old = worker_.process.duplicate())
-    files_.insert_or_assign(predecessor_name, std::move(old));
+  if (makes_way_ || upgrade_.command.empty() || !worker_.ready || !upgrade_.may_follow())
+    return;
+  handle_messages();
   std::vector<char *> arguments;
   for (std::string &argument : upgrade_.command)
     arguments.push_back(argument.data());
   arguments.push_back(nullptr);
+  files_[std::string(process_name)] = worker_.process.duplicate();
+  files_[std::string(life_name)] = worker_.life.duplicate();
+  files_[std::string(messages_name)] = worker_.messages.duplicate();
   auto left = leave_to_next_program(files_);
   if (left && ::execv(arguments.front(), arguments.data()) != 0)
     left = fail_errno(upgrade_.command.front());
   spdlog::error("no upgrade, this program goes on: {}", left.error().describe());
+  for (const std::string_view name : {process_name, life_name, messages_name})
+    files_.erase(std::string(name));
+}
+
+/// If this program follows another one, that one's worker is still there, and makes way now.
+bool Keeper::inherit_worker() {
+  const auto take = [this](std::string_view name) {
+    const auto kept = files_.extract(std::string(name));
+    return kept ? std::move(kept.mapped()) : Fd{};
+  };
+  worker_.process = take(process_name);
+  worker_.life = take(life_name);
+  worker_.messages = take(messages_name);
+  if (!worker_.process || !worker_.messages)
+    return false;
+  worker_.pid = pid_behind(worker_.process);
+  worker_.ready = true;
+  makes_way_ = true;
+  gone_since_ = Clock::now();
+  ::kill(worker_.pid, SIGUSR2);
+  return true;
 }
 
 } // namespace vfio_shim::keeper

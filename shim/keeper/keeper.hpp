@@ -53,8 +53,8 @@ public:
 
 private:
   struct Worker {
-    pid_t pid = 0;
     Fd process; ///< A pidfd.
+    pid_t pid = 0;
     Fd life;    ///< See life_line.
     Fd messages;
     bool ready = false;
@@ -70,8 +70,9 @@ private:
   bool worker_has_gone() const;
   int status_of_worker() const;
   Result<void> replace_worker();
-  void begin_upgrade();
+  void reap_others() const;
   void become_next_program();
+  bool inherit_worker();
 
   KeptFiles files_;
   std::function<int(Inheritance)> work_;
@@ -79,8 +80,7 @@ private:
   Fd signals_;
   Worker worker_;
   bool served_once_ = false;
-  bool upgrading_ = false;
-  std::vector<pid_t> past_; ///< Workers that may not have ended yet.
+  bool makes_way_ = false; ///< The worker does, for one of this program.
   int failures_ = 0; ///< Workers in a row that have not become ready.
   std::chrono::steady_clock::time_point gone_since_ = std::chrono::steady_clock::now();
 };

@@ -14,10 +14,10 @@ std::uint64_t blocked_signals();
 
 /// What a client's calls must leave as it was, seen by one of its threads.
 struct OwnState {
-  /// Every open file and its number, but the iommufds.
+  /// Every open file and its number, but the daemon's witnesses.
   std::map<int, std::string> descriptors;
   /// The shim leaves one in a process that maps. Its number does not matter.
-  std::size_t iommufds = 0;
+  std::size_t witnesses = 0;
   std::uint64_t signals = 0; ///< blocked_signals().
   std::size_t threads = 0;
 
