@@ -91,7 +91,8 @@ struct ContainerCalls {
     const auto run = rules::find_unmap(call, *container.iommu_);
     if (!run)
       return pass_on(run);
-    const Bytes size = outcome ? outcome->size : run->size; // It may have begun before.
+    const bool has_begun = outcome && outcome->size.value != 0;
+    const Bytes size = has_begun ? outcome->size : run->size;
     if (call.bitmap)
       VFIO_SHIM_TRY(take_away_and_report(*run, {.place = *call.bitmap, .base = call.iova}, size));
     else if (call.vaddr_only() && !run->empty())

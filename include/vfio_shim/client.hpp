@@ -74,7 +74,7 @@ struct Intention {
 /// What has become of a call whose first server died in it.
 struct Outcome {
   bool carried_out; ///< Nothing but the answer is missing.
-  Bytes size;       ///< Intention::size.
+  Bytes size;       ///< Intention::size; 0: it has not come that far.
 };
 
 /// The calling process and thread.

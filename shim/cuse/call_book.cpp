@@ -110,10 +110,8 @@ std::unique_ptr<CallBook::Entry> CallBook::begin(const Identity &call) {
     body.attempts = counts ? awaited->body.attempts + 1 : 2;
     entry->deaths_ = body.attempts - 1;
     entry->outcome_ = awaited->outcome;
-    if (awaited->outcome.carried_out) {
-      body.size = awaited->outcome.size.value;
-      body.intention = static_cast<std::uint64_t>(Intention::Kind::done);
-    }
+    body.size = awaited->outcome.size.value;
+    body.intention = awaited->body.intention;
   }
   std::tie(entry->record_, entry->id_) = ledger_.call_begins(body);
   entry->refused_ = entry->record_ == 0;
@@ -128,10 +126,10 @@ void CallBook::inherit(observe::Inheritance &inheritance, const Settle &settle) 
     Awaited call{.record = record, .body = body, .area = {}};
     call.outcome = settle(FileNumber{body.file}, intention_of(body));
     // What is settled now is not to be settled a second time.
-    ledger_.call_goes_on(record, [&call](Call &changed) {
-      changed.intention = static_cast<std::uint64_t>(
-          call.outcome.carried_out ? Intention::Kind::done : Intention::Kind::none);
-    });
+    call.body.intention = static_cast<std::uint64_t>(
+        call.outcome.carried_out ? Intention::Kind::done : Intention::Kind::none);
+    ledger_.call_goes_on(record,
+                         [&call](Call &changed) { changed.intention = call.body.intention; });
     call.thread_started = start_of(Tid{body.thread});
     if (body.early != 0 && is_answered(body))
       ledger_.call_ends(std::exchange(call.record, 0));

@@ -46,8 +46,7 @@ struct ServerOptions {
 /// What a worker that has died has left.
 struct Estate {
   observe::Inheritance state;
-  Fd predecessor; ///< Its pidfd. None: it has ended.
-  Pid pid;
+  std::vector<Fd> predecessors; ///< Pidfds of workers that may not have ended yet.
 };
 
 /// The container node, and a group node for every IOMMU group with a VFIO cdev. Not thread-safe.

@@ -16,9 +16,8 @@ Result<void> Server::inherit(Estate &estate) {
   for (const auto &[id, node] : groups_)
     sessions.push_back(node->session());
   Succession succession(std::move(sessions), ContainerNode::identify_command());
-  if (!succession.outlast(estate.predecessor, estate.pid))
-    spdlog::warn("the worker before (pid {}) does not end: going on without waiting",
-                 estate.pid.value);
+  if (!succession.outlast(estate.predecessors))
+    spdlog::warn("a worker that has died does not end: going on without waiting for it");
   adopt_state(estate.state, succession);
   calls_.expect(succession.calls());
   store_->drop_the_rest();

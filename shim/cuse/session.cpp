@@ -236,12 +236,15 @@ cuse_lowlevel_ops Session::operations() {
 }
 
 bool Session::receive(Message &message) {
-  const int received = fuse_session_receive_buf(session_.get(), &message.buffer_);
+  int received = 0;
+  do
+    received = fuse_session_receive_buf(session_.get(), &message.buffer_);
+  while (received == -EINTR || (received > 0 && refuse_interrupt(message)));
   // The message waits; to ask for it at once, again and again, would not make room for it.
   constexpr std::chrono::milliseconds pause{10};
   if (received == -ENOMEM)
     std::this_thread::sleep_for(pause);
-  return received > 0 && !refuse_interrupt(message);
+  return received > 0;
 }
 
 void Session::process(const Message &message) {

@@ -1,6 +1,7 @@
 #include "cuse/succession.hpp"
 
 #include "client/calling_thread.hpp"
+#include "client/process_handle.hpp"
 
 #include <algorithm>
 #include <chrono>
@@ -17,41 +18,55 @@ constexpr std::chrono::seconds patience{5};
 
 } // namespace
 
-bool Succession::outlast(const Fd &process, Pid pid) {
-  predecessor_ = pid;
-  take_what_is_there();
-  std::vector<pollfd> events;
-  events.push_back({.fd = process.get(), .events = POLLIN, .revents = 0});
+bool Succession::outlast(const std::vector<Fd> &processes) {
+  for (const Fd &process : processes)
+    predecessors_.insert(client::process_behind(process));
+  const bool ended = await_end(processes);
+  predecessors_live_ = false; // Or nobody waits for them.
   for (const auto &session : sessions_)
-    events.push_back({.fd = session->fd(), .events = POLLIN, .revents = 0});
-  const auto until = Clock::now() + patience;
-  while (process && Clock::now() < until) {
-    constexpr int glance_ms = 100;
-    ::poll(events.data(), events.size(), glance_ms);
-    take_what_is_there();
-    if ((events.front().revents & POLLIN) != 0)
-      break;
-  }
-  const bool ended = !process || (events.front().revents & POLLIN) != 0;
+    (void)session->ask_again();
   take_what_is_there();
   return ended;
+}
+
+bool Succession::await_end(const std::vector<Fd> &processes) {
+  const auto until = Clock::now() + patience;
+  for (const Fd &process : processes) {
+    std::vector<pollfd> events{{.fd = process.get(), .events = POLLIN, .revents = 0}};
+    for (const auto &session : sessions_)
+      events.push_back({.fd = session->fd(), .events = POLLIN, .revents = 0});
+    while ((events.front().revents & POLLIN) == 0) {
+      if (Clock::now() >= until)
+        return false;
+      take_what_is_there();
+      constexpr int glance_ms = 100;
+      ::poll(events.data(), events.size(), glance_ms);
+    }
+  }
+  return true;
 }
 
 void Succession::take_what_is_there() {
   for (const auto &session : sessions_)
     for (Message message; session->receive(message); message = Message())
-      hold(session, std::move(message));
+      sort_out(session, std::move(message));
 }
 
-void Succession::hold(const std::shared_ptr<Session> &session, Message message) {
-  const bool is_call = message.opcode() == FUSE_IOCTL;
-  const bool is_predecessors =
-      predecessor_.value != 0 && client::process_of(message.caller()) == predecessor_;
-  if (is_call && message.command() == identify_ && is_predecessors)
-    return session->answer(message.number(), ENOTTY);
-  // Its end waits for this. Whose file is closed is carried out later all the same.
-  if (message.opcode() == FUSE_RELEASE && is_predecessors)
-    session->answer(message.number(), 0);
+bool Succession::is_predecessors(const Message &message) const {
+  return predecessors_.contains(client::process_of(message.caller()));
+}
+
+void Succession::sort_out(const std::shared_ptr<Session> &session, Message message) {
+  const auto opcode = message.opcode();
+  if (predecessors_live_ && !is_predecessors(message))
+    return; // It comes again.
+  if (is_predecessors(message)) {
+    if (opcode == FUSE_IOCTL && message.command() == identify_)
+      return session->answer(message.number(), ENOTTY);
+    // Its end waits for this. What there is to do is done later all the same.
+    if (opcode == FUSE_RELEASE)
+      session->answer(message.number(), 0);
+  }
   held_.push_back({.session = session, .message = std::move(message)});
 }
 

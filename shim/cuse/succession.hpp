@@ -19,8 +19,8 @@ namespace vfio_shim::cuse {
 /// Takes the messages that come once more, until the worker that had them has ended.
 ///
 /// Its threads may still be in the kernel: in a call that changes what we are to take over, or
-/// waiting for an answer to a message of their own, which only we can give. So we answer those, and
-/// leave everything else for later.
+/// waiting for an answer to a message of their own, which only we can give, or taking one more
+/// message. So we answer those, and have everything else sent once more when they have gone.
 class Succession {
 public:
   /// A message that is to be carried out.
@@ -34,9 +34,10 @@ public:
   Succession(std::vector<std::shared_ptr<Session>> sessions, unsigned int identify)
       : sessions_(std::move(sessions)), identify_(identify) {}
 
-  /// Waits until the process has ended, for some seconds at most. @param process A pidfd.
-  /// @return Whether it has.
-  bool outlast(const Fd &process, Pid pid);
+  /// Waits until the processes have ended, for some seconds at most.
+  /// @param processes Their pidfds.
+  /// @return Whether they have.
+  bool outlast(const std::vector<Fd> &processes);
 
   /// What there is to do, in the order in which the kernel sent it the first time.
   std::vector<Held> messages() &&;
@@ -49,11 +50,14 @@ public:
 
 private:
   void take_what_is_there();
-  void hold(const std::shared_ptr<Session> &session, Message message);
+  void sort_out(const std::shared_ptr<Session> &session, Message message);
+  bool is_predecessors(const Message &message) const;
+  bool await_end(const std::vector<Fd> &processes);
 
   std::vector<std::shared_ptr<Session>> sessions_;
   unsigned int identify_;
-  Pid predecessor_{};
+  std::set<Pid> predecessors_;
+  bool predecessors_live_ = true;
   std::vector<Held> held_;
 };
 

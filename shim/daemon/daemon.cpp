@@ -4,7 +4,6 @@
 #include "cuse/kernel_nodes.hpp"
 #include "keeper/keeper.hpp"
 #include "keeper/worker_store.hpp"
-#include "observe/ledger_reader.hpp"
 #include "observe/shared_ledger.hpp"
 
 #include "vfio_shim/fd.hpp"
@@ -193,9 +192,7 @@ Result<Books> open_books(const std::string &prefix, const observe::LedgerCapacit
                          keeper::Inheritance &inheritance) {
   Books books;
   if (!inheritance.files.empty()) {
-    cuse::Estate estate{.state = {}, .predecessor = std::move(inheritance.predecessor), .pid = {}};
-    const auto before = observe::LedgerReader::open(prefix);
-    estate.pid = before ? before->daemon().pid : Pid{};
+    cuse::Estate estate{.state = {}, .predecessors = std::move(inheritance.predecessors)};
     auto adopted = observe::SharedLedger::adopt(prefix, estate.state);
     if (adopted) {
       books.ledger = std::move(*adopted);

@@ -77,7 +77,7 @@ int Keeper::run() {
   served_once_ = !files_.empty();
   Result<void> started;
   if (!inherit_worker())
-    started = start_worker({});
+    started = start_worker();
   for (;;) {
     if (!started) {
       spdlog::error("no worker can be started: {}", started.error().describe());
@@ -95,7 +95,7 @@ int Keeper::run() {
   }
 }
 
-Result<void> Keeper::start_worker(Fd predecessor) {
+Result<void> Keeper::start_worker() {
   std::array<int, 2> pair{};
   if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair.data()) != 0)
     return fail_errno("socketpair");
@@ -113,7 +113,7 @@ Result<void> Keeper::start_worker(Fd predecessor) {
     signals_.reset();
     ::_exit(work_({.keeper = std::move(theirs),
                    .files = std::move(files_),
-                   .predecessor = std::move(predecessor),
+                   .predecessors = std::move(past_),
                    .since = gone_since_}));
   }
   worker_ = {.process = Fd{static_cast<int>(::syscall(SYS_pidfd_open, pid, 0U))},
@@ -198,7 +198,8 @@ int Keeper::status_of_worker() const {
 }
 
 /// Of the worker that we have, its pidfd tells.
-void Keeper::reap_others() const {
+void Keeper::reap_others() {
+  std::erase_if(past_, has_news);
   siginfo_t ended{};
   while (::waitid(P_ALL, 0, &ended, WEXITED | WNOHANG | WNOWAIT) == 0 && ended.si_pid != 0 &&
          ended.si_pid != worker_.pid)
@@ -218,9 +219,9 @@ Result<void> Keeper::replace_worker() {
       gone_since_ = Clock::now();
     spdlog::warn("the worker (pid {}) has died: another one takes over", worker_.pid);
   }
-  auto started = start_worker(std::move(worker_.process));
+  past_.push_back(std::move(worker_.process));
   reap_others();
-  return started;
+  return start_worker();
 }
 
 /// Returns only if that fails. Then this program goes on. The worker goes on in any case.

@@ -22,8 +22,7 @@ namespace vfio_shim::keeper {
 struct Inheritance {
   Fd keeper;       ///< Where it sends its messages.
   KeptFiles files; ///< None: it is the first worker.
-  /// A pidfd of the worker before it, which may not have ended yet. None: it has.
-  Fd predecessor;
+  std::vector<Fd> predecessors; ///< Pidfds of workers before it that may not have ended yet.
   std::chrono::steady_clock::time_point since; ///< When that one was no more.
 };
 
@@ -62,7 +61,7 @@ private:
     bool mortal = false;
   };
 
-  Result<void> start_worker(Fd predecessor);
+  Result<void> start_worker();
   void wait_for_news();
   void handle_signals();
   void handle_messages();
@@ -70,7 +69,7 @@ private:
   bool worker_has_gone() const;
   int status_of_worker() const;
   Result<void> replace_worker();
-  void reap_others() const;
+  void reap_others();
   void become_next_program();
   bool inherit_worker();
 
@@ -80,6 +79,7 @@ private:
   Fd signals_;
   Worker worker_;
   bool served_once_ = false;
+  std::vector<Fd> past_;   ///< Pidfds of workers that may not have ended yet.
   bool makes_way_ = false; ///< The worker does, for one of this program.
   int failures_ = 0; ///< Workers in a row that have not become ready.
   std::chrono::steady_clock::time_point gone_since_ = std::chrono::steady_clock::now();

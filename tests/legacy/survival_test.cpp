@@ -335,9 +335,12 @@ protected:
     const auto duration = std::min(undisturbed(life), undisturbed(life));
     SurvivingDaemon daemon{provider()};
     int hits = 0;
-    for (int round = 0; round < kills_in_a_call && !HasFailure(); ++round) {
+    constexpr int patience = 20; // A short call is not hit at once.
+    for (int round = 0; (round < kills_in_a_call || (hits == 0 && round < patience)) && !HasFailure();
+         ++round) {
+      const int part = round % kills_in_a_call;
       const auto delay =
-          between(duration * round / kills_in_a_call, duration * (round + 1) / kills_in_a_call);
+          between(duration * part / kills_in_a_call, duration * (part + 1) / kills_in_a_call);
       SCOPED_TRACE(testing::Message() << "killed after " << delay.count()
                                       << " us of a call of some " << duration.count() << " us");
       hits += MidCallClient{life}.moment.kill(daemon, delay);
