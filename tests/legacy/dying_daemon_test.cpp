@@ -1,5 +1,6 @@
 // The daemon is killed while it has borrowed a thread, at each system call that it makes then. Its
-// client gets an answer, and is otherwise as it was: registers, signals, descriptors, threads.
+// client gets an answer, and is otherwise as it was: registers, signals, descriptors, threads. If
+// only the worker dies, the answer is that of the one that takes over.
 
 #include <cerrno>
 #include <csignal>
@@ -35,7 +36,8 @@ std::map<int, std::string> descriptors() {
   for (const auto &entry : fs::directory_iterator{"/proc/self/fd"}) {
     std::error_code gone; // The directory's own.
     const std::string file = fs::read_symlink(entry.path(), gone);
-    if (!gone) // A dead daemon's nodes are "deleted".
+    const bool is_the_directory = file.ends_with("/fd");
+    if (!gone && !is_the_directory) // A dead daemon's nodes are "deleted".
       open.emplace(std::stoi(entry.path().filename()), file.substr(0, file.find(' ')));
   }
   return open;
@@ -63,11 +65,13 @@ struct Borrowing {
   std::function<std::pair<int, const void *>(const PciDevice &)> prepare;
 };
 
-class DyingDaemonSuite : public testing::Test {
+using Dies = DoomedDaemon::Dies;
+
+class DyingDaemonSuite : public testing::TestWithParam<Dies> {
 protected:
   /// Kills a daemon at one step after the other of the same call.
   /// @param first The first step, @param stride and how far they are apart.
-  static void die_in(const Borrowing &borrowing, int first, int stride) {
+  void die_in(const Borrowing &borrowing, int first, int stride) {
     if (std::getenv(every_step) != nullptr)
       first = stride = 1;
     int deaths = 0;
@@ -82,7 +86,7 @@ protected:
 
 private:
   /// @return Whether the daemon came to that step.
-  static bool die_at(int step, const Borrowing &borrowing) {
+  bool die_at(int step, const Borrowing &borrowing) {
     const PciDevice device = topology::lone_edus(2)[1];
     DoomedDaemon daemon{device.group};
     const Signpost ready, go;
@@ -90,12 +94,22 @@ private:
     EXPECT_TRUE(ready.await());
     daemon.watch();
     go.announce();
-    const bool died = daemon.dies_at(step, [&] { return client.ends_within(0ms); });
+    const bool died =
+        daemon.dies_at(step, GetParam(), [&] { return client.ends_within(0ms); });
     EXPECT_TRUE(client.wait());
     return died;
   }
 
-  static void be_client(const PciDevice &device, const Borrowing &borrowing, const Signpost &ready,
+  /// One is a device's, and one may be a witness.
+  static void expect_none_left_over(const std::map<int, std::string> &before) {
+    EXPECT_LE(descriptors().size(), before.size() + 2);
+    for (const auto &[number, file] : descriptors())
+      EXPECT_TRUE(before.contains(number) || file.starts_with("anon_inode:") ||
+                  file.starts_with("/dev/vfio/devices/"))
+          << number << " is " << file;
+  }
+
+  void be_client(const PciDevice &device, const Borrowing &borrowing, const Signpost &ready,
                         const Signpost &go) {
     block_some_signals();
     const auto [file, argument] = borrowing.prepare(device);
@@ -109,7 +123,10 @@ private:
     EXPECT_EQ(after, state) << "registers, the red zone, or a vector register";
     EXPECT_TRUE(within(1s, [] { return threads_of(::getpid()) == 1; }))
         << "a thread of the daemon's is left";
-    if (answer < 0) {
+    if (GetParam() == Dies::TheWorker) {
+      EXPECT_GE(answer, 0) << "another worker takes over";
+      expect_none_left_over(before);
+    } else if (answer < 0) {
       EXPECT_TRUE(answer == -ENOTCONN || answer == -ECONNABORTED || answer == -ENODEV) << answer;
       EXPECT_EQ(descriptors(), before);
     }
@@ -147,7 +164,12 @@ std::pair<int, const void *> about_to_map(Kept &kept, Bytes size) {
 
 class DyingDaemon : public DyingDaemonSuite {};
 
-TEST_F(DyingDaemon, WhileItHandsADeviceOver) {
+INSTANTIATE_TEST_SUITE_P(, DyingDaemon, testing::Values(Dies::Everything, Dies::TheWorker),
+                         [](const auto &parameter) {
+                           return parameter.param == Dies::TheWorker ? "worker" : "everything";
+                         });
+
+TEST_P(DyingDaemon, WhileItHandsADeviceOver) {
   die_in({.request = VFIO_GROUP_GET_DEVICE_FD,
           .prepare =
               [](const PciDevice &device) {
@@ -158,13 +180,13 @@ TEST_F(DyingDaemon, WhileItHandsADeviceOver) {
          3, 101);
 }
 
-TEST_F(DyingDaemon, InAClientsFirstMapOfPrivateMemory) {
+TEST_P(DyingDaemon, InAClientsFirstMapOfPrivateMemory) {
   die_in({.request = VFIO_IOMMU_MAP_DMA,
           .prepare = [](const PciDevice &device) { return about_to_map(keep(device), page); }},
          5, 97);
 }
 
-TEST_F(DyingDaemon, InALaterMapThatTheClientPinsItself) {
+TEST_P(DyingDaemon, InALaterMapThatTheClientPinsItself) {
   die_in({.request = VFIO_IOMMU_MAP_DMA,
           .prepare =
               [](const PciDevice &device) {

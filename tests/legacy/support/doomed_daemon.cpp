@@ -15,6 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "daemon.h"
 #include "patience.h"
 
 namespace legacy {
@@ -81,16 +82,33 @@ DoomedDaemon::~DoomedDaemon() {
   kill();
 }
 
+/// Its worker dies with it.
 void DoomedDaemon::kill() {
   if (process_ == 0)
     return;
+  pid_t worker = 0;
+  try {
+    worker = daemon_of(provider());
+  } catch (const std::runtime_error &) {
+    worker = worker_; // It has just died.
+  }
   ::kill(process_, SIGKILL);
-  for (const pid_t thread : threads_)
-    if (thread != process_)
-      ::waitpid(thread, nullptr, __WALL);
+  kill_worker();
   ::waitpid(process_, nullptr, __WALL);
-  threads_.clear();
+  within(5s, [worker] { return worker == 0 || ::kill(worker, 0) != 0; });
   process_ = 0;
+}
+
+void DoomedDaemon::kill_worker() {
+  if (worker_ == 0)
+    return;
+  ::kill(worker_, SIGKILL);
+  for (const pid_t thread : threads_)
+    if (thread != worker_)
+      ::waitpid(thread, nullptr, __WALL);
+  ::waitpid(worker_, nullptr, __WALL);
+  threads_.clear();
+  worker_ = 0;
 }
 
 void DoomedDaemon::seize(pid_t thread) {
@@ -101,11 +119,12 @@ void DoomedDaemon::seize(pid_t thread) {
 }
 
 void DoomedDaemon::watch() {
-  for (const auto &entry : fs::directory_iterator{"/proc/" + std::to_string(process_) + "/task"})
+  worker_ = daemon_of(provider());
+  for (const auto &entry : fs::directory_iterator{"/proc/" + std::to_string(worker_) + "/task"})
     seize(std::stoi(entry.path().filename()));
 }
 
-bool DoomedDaemon::dies_at(int step, const std::function<bool()> &over) {
+bool DoomedDaemon::dies_at(int step, Dies what, const std::function<bool()> &over) {
   int steps = 0;
   while (!over()) {
     for (const pid_t thread : std::set<pid_t>{threads_}) {
@@ -113,7 +132,7 @@ bool DoomedDaemon::dies_at(int step, const std::function<bool()> &over) {
       if (::waitpid(thread, &status, __WALL | WNOHANG) != thread || !handle_stop(thread, status))
         continue;
       if (++steps == step) {
-        kill();
+        what == Dies::Everything ? kill() : kill_worker();
         return true;
       }
       trace(PTRACE_SYSCALL, thread, 0, 0);
