@@ -21,7 +21,10 @@ struct Entry {
 };
 
 constexpr std::array<Entry, every_backend.size()> entries = {{
-    {BackendKind::iommufd, "iommufd", IommufdBackend::check, IommufdBackend::create,
+    {BackendKind::iommufd, "iommufd", IommufdBackend::check,
+     [](const topology::Roots &roots, const BackendNeeds &needs) {
+       return IommufdBackend::create(roots.dev / "iommu", needs);
+     },
      IommufdBackend::adopt},
     {BackendKind::type1, "type1", Type1Backend::check, Type1Backend::create, Type1Backend::adopt},
     {BackendKind::kernel_compat, "kernel-compat", KernelCompatBackend::check,

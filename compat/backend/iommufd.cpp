@@ -52,12 +52,11 @@ Result<void> IommufdBackend::check(const topology::Roots &roots) {
                                  node.string(), errno_name(errno)));
 }
 
-Result<std::unique_ptr<Backend>> IommufdBackend::create(const topology::Roots &roots,
+Result<std::unique_ptr<Backend>> IommufdBackend::create(const std::filesystem::path &iommu_node,
                                                         const BackendNeeds &needs) {
-  const std::filesystem::path node = roots.dev / "iommu";
-  Fd iommufd{::open(node.c_str(), O_RDWR | O_CLOEXEC)};
+  Fd iommufd{::open(iommu_node.c_str(), O_RDWR | O_CLOEXEC)};
   if (!iommufd)
-    return fail_errno(node);
+    return fail_errno(iommu_node);
 
   // Must come before any object exists; needs CAP_SYS_RESOURCE.
   abi::IommuOption option{

@@ -35,8 +35,8 @@ public:
   static Result<void> check(const topology::Roots &roots);
 
   /// Opens /dev/iommu and prepares an IOAS that charges pinned pages to the process, as type1 does.
-  static Result<std::unique_ptr<Backend>> create(const topology::Roots &roots,
-                                                 const BackendNeeds &needs);
+  static Result<std::unique_ptr<Backend>> create(const std::filesystem::path &iommu_node,
+                                                 const BackendNeeds &needs = {});
   /// See BackendAdopter.
   static Result<std::unique_ptr<Backend>> adopt(const topology::Roots &roots,
                                                 const BackendNeeds &needs,

@@ -99,7 +99,7 @@ Result<Description> describe(const topology::Device &device, GroupId group,
   auto description = describe_unattached(device, roots);
   if (!description)
     return description;
-  const auto backend = IommufdBackend::create(roots, {});
+  const auto backend = IommufdBackend::create(roots.dev / "iommu");
   if (!backend)
     return pass_on(backend);
   VFIO_SHIM_TRY((*backend)->claim({.id = group, .devices = {device}}));

@@ -16,8 +16,26 @@ Result<void> Node::go_on(NodeLook look) {
   if (!session)
     return pass_on(session);
   session_ = std::move(*session);
+  return find_it(number, look.permissions);
+}
+
+/// The device is there in any case. Its node may have been taken away meanwhile, by `release`.
+Result<void> Node::find_it(dev_t number, const NodePermissions &permissions) {
   struct stat node {};
-  device_number_ = ::stat(path_.c_str(), &node) == 0 ? node.st_rdev : number;
+  if (::stat(path_.c_str(), &node) == 0) {
+    device_number_ = node.st_rdev;
+    return {};
+  }
+  device_number_ = number;
+  if (::mknod(path_.c_str(), S_IFCHR | S_IRUSR | S_IWUSR, number) != 0)
+    return fail_errno(path_);
+  return give_to(permissions);
+}
+
+Result<void> Node::give_to(const NodePermissions &permissions) const {
+  if (::chown(path_.c_str(), permissions.owner, permissions.group) != 0 ||
+      ::chmod(path_.c_str(), permissions.mode) != 0)
+    return fail_errno(fmt::format("setting owner and mode of {}", path_.string()));
   return {};
 }
 
@@ -39,10 +57,7 @@ Result<void> Node::appear(NodeLook look) {
   if (number != 0 && node.st_rdev != number) // Somebody was quicker.
     return fail(EEXIST, path_);
   device_number_ = node.st_rdev;
-  const NodePermissions &permissions = look.permissions;
-  if (::chown(path_.c_str(), permissions.owner, permissions.group) != 0 ||
-      ::chmod(path_.c_str(), permissions.mode) != 0)
-    return fail_errno(fmt::format("setting owner and mode of {}", path_.string()));
+  VFIO_SHIM_TRY(give_to(look.permissions));
   VFIO_SHIM_TRY(pool_.add(*session));
   session_ = std::move(*session);
   return {};
@@ -52,6 +67,11 @@ void Node::disappear() {
   if (session_)
     pool_.remove(*session_);
   session_.reset();
+  // The kernel takes it away, unless we have made it: see find_it().
+  struct stat node {};
+  if (device_number_ != 0 && ::stat(path_.c_str(), &node) == 0 && node.st_rdev == device_number_)
+    ::unlink(path_.c_str());
+  device_number_ = 0;
 }
 
 } // namespace vfio_shim::cuse

@@ -58,6 +58,8 @@ protected:
 
 private:
   Result<void> go_on(NodeLook look);
+  Result<void> find_it(dev_t number, const NodePermissions &permissions);
+  Result<void> give_to(const NodePermissions &permissions) const;
 
   WorkerPool &pool_;
   std::string name_;

@@ -52,8 +52,7 @@ Result<void> Server::create_container_node() {
     return pass_on(number);
   const std::string name = options_.prefix + "/vfio";
   Fd connection = store_->adopt_name(Session::kept_name(name));
-  if (!connection)
-    VFIO_SHIM_TRY(make_room("vfio"));
+  VFIO_SHIM_TRY(make_room("vfio"));
   auto node = ContainerNode::create(*pool_,
                                     {.name = name,
                                      .number = std::move(*number),
@@ -121,8 +120,7 @@ Result<std::shared_ptr<GroupNode>> Server::create_node(GroupId id) {
     return pass_on(number);
   const std::string name = fmt::format("{}/{}", options_.prefix, id.value);
   Fd connection = store_->adopt_name(Session::kept_name(name));
-  if (!connection)
-    VFIO_SHIM_TRY(make_room(std::to_string(id.value)));
+  VFIO_SHIM_TRY(make_room(std::to_string(id.value)));
   return GroupNode::create(
       *pool_,
       {.name = name,

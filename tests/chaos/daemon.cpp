@@ -8,6 +8,7 @@
 #include <csignal>
 #include <cstdio>
 #include <filesystem>
+#include <sstream>
 #include <stdexcept>
 
 #include <sys/stat.h>
@@ -41,6 +42,11 @@ bool serves(pid_t pid) {
          arguments.compare(end_of_first + 1, 6, std::string{"serve\0", 6}) == 0;
 }
 
+pid_t parent_of(pid_t pid) {
+  return static_cast<pid_t>(
+      number_after(read_file(text("/proc/%d/status", pid)), "PPid:").value_or(0));
+}
+
 /// "socket" for "socket:[4711]", "/dev/cuse" for itself.
 std::string kind_of(const std::string &target) {
   for (const char *kind : {"socket:", "pipe:"})
@@ -60,22 +66,32 @@ Daemon Daemon::find(pid_t wanted) {
     return Daemon{wanted};
   std::vector<pid_t> found;
   for (const auto &entry : fs::directory_iterator{"/proc"})
-    if (const auto pid = number_of(entry.path().filename()); pid && serves(*pid))
+    if (const auto pid = number_of(entry.path().filename());
+        pid && serves(*pid) && !serves(parent_of(*pid)))
       found.push_back(*pid);
   if (found.size() != 1)
     throw std::runtime_error{text("there are %zu daemons: say which with --daemon", found.size())};
   return Daemon{found[0]};
 }
 
+pid_t Daemon::pid() const {
+  const std::string children = read_file(text("/proc/%d/task/%d/children", keeper_, keeper_));
+  std::istringstream numbers{children};
+  for (pid_t child = 0; numbers >> child;)
+    if (serves(child)) // A dead one has no arguments any more.
+      return child;
+  return 0;
+}
+
 bool Daemon::is_alive() const {
-  const std::string status = read_file(text("/proc/%d/status", pid_));
+  const std::string status = read_file(text("/proc/%d/status", keeper_));
   return !status.empty() && status.find("\nState:\tZ") == std::string::npos;
 }
 
 std::map<std::string, long> Daemon::descriptors() const {
   std::map<std::string, long> kinds;
   std::error_code error;
-  for (const auto &entry : fs::directory_iterator{text("/proc/%d/fd", pid_), error}) {
+  for (const auto &entry : fs::directory_iterator{text("/proc/%d/fd", pid()), error}) {
     const fs::path target = fs::read_symlink(entry.path(), error);
     if (!error)
       ++kinds[kind_of(target)];
@@ -84,17 +100,17 @@ std::map<std::string, long> Daemon::descriptors() const {
 }
 
 long Daemon::threads() const {
-  const std::string status = read_file(text("/proc/%d/status", pid_));
+  const std::string status = read_file(text("/proc/%d/status", pid()));
   return static_cast<long>(number_after(status, "Threads:").value_or(0));
 }
 
 long Daemon::memory_kib() const {
-  const std::string status = read_file(text("/proc/%d/status", pid_));
+  const std::string status = read_file(text("/proc/%d/status", pid()));
   return static_cast<long>(number_after(status, "RssAnon:").value_or(0));
 }
 
 std::optional<long> Daemon::open_files() const {
-  const std::string command = text("/proc/%d/exe status --json 2>&1", pid_);
+  const std::string command = text("/proc/%d/exe status --json 2>&1", keeper_);
   FILE *output = ::popen(command.c_str(), "r");
   if (output == nullptr)
     return std::nullopt;

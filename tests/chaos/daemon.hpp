@@ -15,16 +15,18 @@
 
 namespace chaos {
 
-/// The process that is `vfio-shim serve`.
+/// `vfio-shim serve`: the process that was started, which is the keeper, and its worker.
 class Daemon {
 public:
   /// Throws std::runtime_error if there is none, or if there are several and @p pid does not say
   /// which.
   static Daemon find(pid_t pid);
 
-  pid_t pid() const { return pid_; }
+  /// The worker's, which may be another one the next time. 0: there is none at the moment.
+  pid_t pid() const;
+  /// Whether the keeper is.
   bool is_alive() const;
-  /// How many descriptors of each kind it has: "/dev/cuse", "anon_inode:[pidfd]", "socket".
+  /// How many descriptors of each kind the worker has: "/dev/cuse", "anon_inode:[pidfd]", "socket".
   std::map<std::string, long> descriptors() const;
   long threads() const;
   long memory_kib() const;
@@ -33,9 +35,9 @@ public:
   std::optional<long> open_files() const;
 
 private:
-  explicit Daemon(pid_t pid) : pid_(pid) {}
+  explicit Daemon(pid_t keeper) : keeper_(keeper) {}
 
-  pid_t pid_;
+  pid_t keeper_;
 };
 
 /// Lowers one of the daemon's limits for its lifetime.

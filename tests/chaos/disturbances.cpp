@@ -293,6 +293,19 @@ private:
   }
 };
 
+/// Another one takes over. Clients must see nothing but a pause.
+class KillsWorker final : public Disturbance {
+public:
+  std::string_view name() const override { return "kill-worker"; }
+  bool needs_a_daemon() const override { return true; }
+  void disturb(const Scene &scene, Random &random) const override {
+    if (const pid_t worker = scene.daemon->pid())
+      ::kill(worker, SIGKILL);
+    std::this_thread::sleep_for(random.time(0ms, 500ms));
+  }
+  std::chrono::microseconds rest() const override { return 1s; }
+};
+
 class MakesDescriptorsFew final : public Disturbance {
 public:
   std::string_view name() const override { return "few-descriptors"; }
@@ -359,13 +372,14 @@ const auto &every_disturbance() {
   static const Signals signals;
   static const Traces traces;
   static const Unbinds unbinds;
+  static const KillsWorker kills_worker;
   static const MakesDescriptorsFew few_descriptors;
   static const MakesThreadsFew few_threads;
   static const MakesMemoryFew little_memory;
   static const SqueezesMemory squeezed_memory;
-  static const std::array<const Disturbance *, 10> all{
-      &kills,   &stops,           &freezes,     &signals,       &traces,
-      &unbinds, &few_descriptors, &few_threads, &little_memory, &squeezed_memory};
+  static const std::array<const Disturbance *, 11> all{
+      &kills,        &stops,           &freezes,     &signals,       &traces,         &unbinds,
+      &kills_worker, &few_descriptors, &few_threads, &little_memory, &squeezed_memory};
   return all;
 }
 

@@ -29,18 +29,19 @@ protected:
   Fd device;
   FileIdentity identity;
   DeviceMemory memory;
+  FileStore nowhere;
 };
 
 TEST_F(NativeDeviceMemory, IsFoundForAsLongAsItIsKept) {
   EXPECT_EQ(answer_of(memory.find(identity, bar_of_edu)), fails(ENODEV)) << "not known yet";
-  auto bars = memory.add(device);
+  auto bars = memory.add(device, nowhere);
   EXPECT_EQ(answer_of(memory.find(identity, bar_of_edu)), succeeds);
   bars->reset();
   EXPECT_EQ(answer_of(memory.find(identity, bar_of_edu)), fails(ENODEV));
 }
 
 TEST_F(NativeDeviceMemory, BelongsToOneFile) {
-  const auto bars = memory.add(device);
+  const auto bars = memory.add(device, nowhere);
   FileIdentity other = identity;
   ++other.inode;
   EXPECT_EQ(answer_of(memory.find(other, bar_of_edu)), fails(ENODEV));
@@ -50,13 +51,13 @@ TEST_F(NativeDeviceMemory, BelongsToOneFile) {
 }
 
 TEST_F(NativeDeviceMemory, IsThatOfBarsOnly) {
-  const auto bars = memory.add(device);
+  const auto bars = memory.add(device, nowhere);
   for (const std::uint32_t index : {bar_of_edu + 1, region_without_memory, ~0U})
     EXPECT_EQ(answer_of(memory.find(identity, index)), fails(ENODEV)) << index;
 }
 
 TEST_F(NativeDeviceMemory, DoesNotKeepTheDeviceOpen) {
-  const auto bars = memory.add(device);
+  const auto bars = memory.add(device, nowhere);
   const auto dma_buf = memory.find(identity, bar_of_edu);
   ASSERT_TRUE(dma_buf);
   device.reset();
