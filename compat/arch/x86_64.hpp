@@ -45,6 +45,24 @@ inline Registers about_to_make(const SystemCall &call, ClientAddr end, Registers
   return thread;
 }
 
+/// @p thread, which has entered a system call by the syscall instruction that ends at @p end, in
+/// @p call instead.
+inline Registers in(const SystemCall &call, ClientAddr end, Registers thread) {
+  constexpr std::uint64_t not_made_yet = ~std::uint64_t{37}; // -ENOSYS
+  thread = about_to_make(call, end, thread);
+  thread.rip = end.value;
+  thread.rax = not_made_yet;
+  thread.orig_rax = call.number;
+  return thread;
+}
+
+/// An ioctl like the one that @p thread has made, but on no file.
+inline SystemCall ioctl_on_nothing(const Registers &thread) {
+  return {.number = SYS_ioctl,
+          .arguments = {~std::uint64_t{0}, thread.rsi, thread.rdx, thread.r10, thread.r8,
+                        thread.r9}};
+}
+
 /// The data that a borrowed thread needs when its tracer has died: ClientCode works with it.
 struct Mending {
   /// Descriptors that a borrowed call can leave behind.

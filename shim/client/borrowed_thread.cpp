@@ -82,6 +82,8 @@ Result<void> BorrowedThread::settle() {
   if (trace(PTRACE_GETSIGMASK, id(), sizeof(mask), &mask) != 0)
     return lost("PTRACE_GETSIGMASK");
   mending_ = arch::to_call_again(registers(), mask); // Until it has another answer.
+  if (has_filters())
+    enter_as(arch::ioctl_on_nothing(registers()));
   VFIO_SHIM_TRY(check_instruction());
   const auto process = thread_group(id());
   process_ = process.value_or(Pid{id().value}); // For want of descriptors: as good.

@@ -40,6 +40,8 @@ Result<std::unique_ptr<ErrandThread>> ErrandThread::send(BorrowedThread &from) {
                : pass_on(cloned);
   }
   std::unique_ptr<ErrandThread> sent(new ErrandThread(from, *thread, *area));
+  if (from.guise())
+    sent->enter_as(*from.guise());
   VFIO_SHIM_TRY(sent->settle());
   return sent;
 }

@@ -104,11 +104,12 @@ Result<long> TracedThread::system_call(long number, std::array<std::uint64_t, 6>
   if (!alive_)
     return fail(ESRCH, "the client is gone");
   const arch::SystemCall call{.number = static_cast<std::uint64_t>(number), .arguments = arguments};
-  const arch::Registers registers = arch::about_to_make(call, call_site_, registers_);
+  const arch::Registers registers =
+      arch::about_to_make(guise_.value_or(call), call_site_, registers_);
   made_thread_.reset();
-  if (trace(PTRACE_SETREGS, thread_, 0, &registers) != 0)
-    return lost("PTRACE_SETREGS");
   for (;;) {
+    if (trace(PTRACE_SETREGS, thread_, 0, &registers) != 0)
+      return lost("PTRACE_SETREGS");
     VFIO_SHIM_TRY(enter(call));
     const auto result = leave(call);
     if (!result || !is_to_be_made_again(*result))
@@ -124,12 +125,18 @@ Result<void> TracedThread::enter(const arch::SystemCall &call) {
     if (is_signal_stop(stop_status_) && WSTOPSIG(stop_status_) != SIGSTOP)
       return fail(EFAULT, "the client has changed the code that it calls us from");
   } while (!is_system_call_stop(stop_status_));
-  const auto right = is_about_to_make(call);
+  const auto right = is_about_to_make(guise_.value_or(call));
   if (!right)
     return pass_on(right);
   if (!*right)
     return skip_call();
-  return judge_by_filters(false);
+  VFIO_SHIM_TRY(judge_by_filters(false));
+  if (!guise_)
+    return {};
+  const arch::Registers itself = arch::in(call, call_site_, registers_);
+  if (trace(PTRACE_SETREGS, thread_, 0, &itself) != 0)
+    return lost("PTRACE_SETREGS");
+  return {};
 }
 
 /// Lets the thread make the call that it has entered.
@@ -185,6 +192,11 @@ Result<void> TracedThread::skip_call() {
 }
 
 /// Whether the client's seccomp filters judge what the thread does.
+bool TracedThread::has_filters() const {
+  // Only the length is asked for: less than a look at /proc costs.
+  return trace(PTRACE_SECCOMP_GET_FILTER, thread_, 0, nullptr) >= 0 || errno == EMEDIUMTYPE;
+}
+
 Result<void> TracedThread::judge_by_filters(bool yes) {
   if (!can_suspend_filters())
     return {}; // It has none: see BorrowedThread::borrow().

@@ -54,6 +54,9 @@ protected:
   /// Lets the thread run on by itself, which ends our hold on it. @return False, if it is dead.
   bool detach(int signal);
 
+  /// Whether the thread, which is stopped, has seccomp filters.
+  bool has_filters() const;
+
   /// Asks for the first stop and waits for it.
   Result<void> wait_for_stop();
   /// Reads the registers that its system calls start from. They are made from the instruction
@@ -65,6 +68,11 @@ protected:
 
   /// Has system calls made from the syscall instruction that ends at @p end.
   void call_from(ClientAddr end) { call_site_ = end; }
+
+  /// Has the thread enter each of its calls as @p call, which its filters allow, and turns that into
+  /// the right one once they are suspended: if we die before, nothing is made that they kill for.
+  void enter_as(const arch::SystemCall &call) { guise_ = call; }
+  const std::optional<arch::SystemCall> &guise() const { return guise_; }
 
   /// The thread that its last system call has made, by our name for it.
   std::optional<Tid> made_thread() const { return made_thread_; }
@@ -93,6 +101,7 @@ private:
   int stop_status_ = 0;
   arch::Registers registers_{};
   ClientAddr call_site_{};
+  std::optional<arch::SystemCall> guise_; ///< See enter_as(). None: it has no filters.
   std::optional<Tid> made_thread_;
 };
 

@@ -264,6 +264,7 @@ Result<void> work(const Shared &shared, keeper::Inheritance inheritance) {
   limited.kernel_nodes = take_over.nodes();
   auto server = cuse::Server::create(limited, ledger, (*observing)->observer(), store,
                                      taken_over ? &*books->estate : nullptr);
+  books->estate.reset();
   if (!server)
     return fail(server.error().code,
                 server.error().code == EEXIST

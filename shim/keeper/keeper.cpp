@@ -101,6 +101,7 @@ Result<void> Keeper::start_worker() {
     return fail_errno("socketpair");
   Fd ours{pair[0]};
   Fd theirs{pair[1]};
+  worker_ = {}; // Nothing of the one before is the next one's.
   const pid_t keeper = ::getpid();
   const pid_t pid = ::fork();
   if (pid < 0)

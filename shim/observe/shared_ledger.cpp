@@ -316,37 +316,37 @@ Ledger::Record SharedLedger::container_opened(FileNumber file, Pid client) {
 }
 
 void SharedLedger::container_of(Record container, std::uint32_t user, std::uint64_t opening) {
-  containers_.at(container).amend([&](layout::Container &body) {
+  amend(containers_, container, [&](layout::Container &body) {
     body.user = user;
     body.opening = opening;
   });
 }
 
 void SharedLedger::group_of(Record group, std::uint64_t opening) {
-  groups_.at(group).amend([&](layout::Group &body) { body.opening = opening; });
+  amend(groups_, group, [&](layout::Group &body) { body.opening = opening; });
 }
 
 void SharedLedger::dirty_tracked(Record container, bool on) {
-  containers_.at(container).amend([&](layout::Container &body) {
+  amend(containers_, container, [&](layout::Container &body) {
     set_flag(body.flags, layout::Container::tracking_dirty, on);
   });
 }
 
 void SharedLedger::container_backed(Record container, FileStore::Number file, std::uint32_t ioas) {
-  containers_.at(container).amend([&](layout::Container &body) {
+  amend(containers_, container, [&](layout::Container &body) {
     body.backend_file = file;
     body.ioas = ioas;
   });
 }
 
 void SharedLedger::container_closed(Record container) {
-  containers_.at(container).amend([&](layout::Container &body) {
+  amend(containers_, container, [&](layout::Container &body) {
     body.flags |= layout::Container::closed;
   });
 }
 
 void SharedLedger::iommu_set(Record container, std::uint32_t type) {
-  containers_.at(container).amend([&](layout::Container &body) { body.iommu_type = type; });
+  amend(containers_, container, [&](layout::Container &body) { body.iommu_type = type; });
   note_change();
 }
 
@@ -372,7 +372,7 @@ Ledger::Record SharedLedger::group_opened(FileNumber file, GroupId group, Pid cl
 
 void SharedLedger::group_moved(Record group, Record container) {
   const std::uint64_t id = container != 0 ? containers_.at(container).held().id : 0;
-  groups_.at(group).amend([&](layout::Group &body) { body.container = id; });
+  amend(groups_, group, [&](layout::Group &body) { body.container = id; });
   note_change();
 }
 
@@ -385,7 +385,7 @@ void SharedLedger::group_backed(Record group, const BackendState::Group &state) 
   for (const BackendState::Device &device : state.devices)
     if (const Record record = bindings_.add(binding_of(body.id, generation, device)); record != 0)
       written.push_back(record);
-  groups_.at(group).amend([&](layout::Group &changed) {
+  amend(groups_, group, [&](layout::Group &changed) {
     changed.backend_file = state.file;
     changed.domain = state.domain;
     set_flag(changed.flags, layout::Group::tracks_dirty, state.tracks_dirty);
@@ -397,7 +397,7 @@ void SharedLedger::group_backed(Record group, const BackendState::Group &state) 
 }
 
 void SharedLedger::group_closed(Record group) {
-  groups_.at(group).amend([](layout::Group &body) { body.flags |= layout::Group::closed; });
+  amend(groups_, group, [](layout::Group &body) { body.flags |= layout::Group::closed; });
 }
 
 void SharedLedger::group_gone(Record group) {
@@ -442,10 +442,8 @@ void SharedLedger::device_gone(Record device) {
 }
 
 Ledger::Record SharedLedger::mapped(Record container, const MappingEntry &entry) {
-  auto &place = containers_.at(container);
-  auto body = place.held();
   const Record record =
-      mappings_.add({.container = body.id,
+      mappings_.add({.container = containers_.at(container).held().id,
                      .iova = entry.iova.value,
                      .vaddr = entry.vaddr.value,
                      .size = entry.size.value,
@@ -454,10 +452,11 @@ Ledger::Record SharedLedger::mapped(Record container, const MappingEntry &entry)
                      .reserved = 0});
   if (record == 0)
     return record;
-  ++body.maps;
-  ++body.mappings;
-  body.mapped_bytes += entry.size.value;
-  place.publish(body);
+  amend(containers_, container, [&entry](layout::Container &body) {
+    ++body.maps;
+    ++body.mappings;
+    body.mapped_bytes += entry.size.value;
+  });
   return record;
 }
 
@@ -478,7 +477,7 @@ void SharedLedger::all_dirty(Record mapping, bool yes) {
 }
 
 void SharedLedger::unmapped(Record container, Record mapping) {
-  containers_.at(container).amend([&](layout::Container &body) {
+  amend(containers_, container, [&](layout::Container &body) {
     ++body.unmaps;
     --body.mappings;
     body.mapped_bytes -= mappings_.at(mapping).held().size;

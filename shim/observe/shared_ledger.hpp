@@ -10,6 +10,7 @@
 #include "vfio_shim/result.hpp"
 #include "vfio_shim/state.hpp"
 
+#include <array>
 #include <boost/interprocess/file_mapping.hpp>
 #include <boost/interprocess/mapped_region.hpp>
 #include <chrono>
@@ -162,6 +163,12 @@ private:
                boost::interprocess::mapped_region region);
 
   layout::Header &header() const { return *static_cast<layout::Header *>(region_.get_address()); }
+  template <typename Body, typename Change>
+  void amend(RecordArray<Body> &array, Record record, Change change) {
+    const std::scoped_lock lock(amending_.at(record % amending_.size()));
+    array.at(record).amend(change);
+  }
+
   Inheritance read_inheritance();
   void inherit_groups(Inheritance &inheritance);
   void note_change() { header().changes.fetch_add(1, std::memory_order_release); }
@@ -177,7 +184,8 @@ private:
   RecordArray<layout::Call> calls_;
   RecordArray<layout::Area> areas_;
   RecordArray<layout::Resident> residents_;
-  std::mutex bindings_mutex_; ///< Guards what follows.
+  std::array<std::mutex, 64> amending_; ///< Of records that two threads may amend at once.
+  std::mutex bindings_mutex_;           ///< Guards what follows.
   std::map<Record, std::vector<Record>> bindings_of_; ///< By group.
 };
 
