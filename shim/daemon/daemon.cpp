@@ -37,6 +37,8 @@ namespace {
 
 /// By what name the keeper has the lock of the prefix.
 constexpr const char *lock_name = "lock";
+/// The same for its device numbers.
+constexpr const char *numbers_name = "numbers";
 
 Result<void> check_requirements(const DaemonOptions &options) {
   if (::geteuid() != 0)
@@ -253,6 +255,8 @@ Result<void> work(const Shared &shared, keeper::Inheritance inheritance) {
   const bool taken_over = books->estate.has_value();
   if (!store->adopt_name(lock_name))
     VFIO_SHIM_TRY(store->keep_as(lock_name, shared.lock.file()));
+  if (!store->adopt_name(numbers_name))
+    VFIO_SHIM_TRY(store->keep_as(numbers_name, shared.numbers.lock_file()));
   const auto observing = Observing::start(options.observing, options.server.prefix,
                                           backend_name(options.server.backend), ledger, taken_over);
   if (!observing)
@@ -283,6 +287,7 @@ Result<void> work(const Shared &shared, keeper::Inheritance inheritance) {
   spdlog::info("stopping: unmapping everything, removing /dev/{}", options.server.prefix);
   end(**server, **observing, ledger, take_over);
   server->reset(); // Before the kernel's nodes come back.
+  store->drop_name(numbers_name);
   store->drop_name(lock_name);
   return {};
 }
@@ -311,6 +316,14 @@ Result<PrefixLock> lock_prefix(const std::string &prefix, const keeper::KeptFile
   return lock;
 }
 
+Result<ReservedNumbers> reserve_numbers(const DaemonOptions &options,
+                                        const keeper::KeptFiles &files) {
+  if (const auto kept = files.find(numbers_name); kept != files.end())
+    if (Fd copy = kept->second.duplicate())
+      return ReservedNumbers::inherit(std::move(copy), options.server.prefix);
+  return ReservedNumbers::reserve(options.server.prefix, options.remember_numbers);
+}
+
 } // namespace
 
 Result<int> run_daemon(const DaemonOptions &options) {
@@ -325,8 +338,7 @@ Result<int> run_daemon(const DaemonOptions &options) {
     return pass_on(lock);
   // Early, and so with a low descriptor: if this process is killed, the kernel closes that one
   // after the nodes, whose numbers are in use until then.
-  const auto numbers = ReservedNumbers::reserve(
-      options.server.prefix, options.remember_numbers, !files.empty());
+  const auto numbers = reserve_numbers(options, files);
   if (!numbers)
     return pass_on(numbers);
   raise_descriptor_limit();

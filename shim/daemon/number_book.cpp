@@ -81,13 +81,12 @@ std::vector<unsigned int> candidates(const NumberBook &book, const std::string &
 
 /// Locks the first block that is free. @return Major 0 if none is.
 NumberBlock take_block(const Fd &locks, const NumberPlaces &places, const NumberBook &book,
-                       const std::string &prefix, bool remember, bool go_on) {
+                       const std::string &prefix, bool remember) {
   for (const unsigned int index : candidates(book, prefix, remember)) {
     if (!lock_byte(locks, index, false))
       continue;
     const NumberBlock block{.major = book.major, .index = index};
-    const bool is_own = go_on && book.blocks.contains(prefix) && book.blocks.at(prefix) == index;
-    if (is_own || !is_seen(places, block))
+    if (!is_seen(places, block))
       return block;
     unlock_byte(locks, index);
   }
@@ -218,8 +217,17 @@ unsigned int choose_major(const NumberPlaces &places) {
   return 0;
 }
 
+ReservedNumbers ReservedNumbers::inherit(Fd locks, const std::string &prefix,
+                                         const NumberPlaces &places) {
+  const NumberBook book = NumberBook::read(places);
+  const auto own = book.blocks.find(prefix);
+  return {std::move(locks), own == book.blocks.end()
+                                ? NumberBlock{}
+                                : NumberBlock{.major = book.major, .index = own->second}};
+}
+
 Result<ReservedNumbers> ReservedNumbers::reserve(const std::string &prefix, bool remember,
-                                                 bool go_on, const NumberPlaces &places) {
+                                                 const NumberPlaces &places) {
   VFIO_SHIM_TRY(observe::make_ledger_directory(places.locks));
   const fs::path path = places.locks / lock_name;
   Fd locks{::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600)};
@@ -228,7 +236,7 @@ Result<ReservedNumbers> ReservedNumbers::reserve(const std::string &prefix, bool
   auto book = NumberBook::read(places);
   bool changed = settle_major(book, places);
   const NumberBlock block =
-      book.major == 0 ? NumberBlock{} : take_block(locks, places, book, prefix, remember, go_on);
+      book.major == 0 ? NumberBlock{} : take_block(locks, places, book, prefix, remember);
   if (block.major == 0)
     spdlog::warn(
         "no device numbers are left for /dev/{}: the kernel chooses some, others each time",

@@ -56,9 +56,14 @@ public:
   /// Another major is taken, with a warning, if a driver has come to have ours. If there are no
   /// numbers at all the block's major is 0, with a warning.
   /// @param remember Whether the prefix will be served again.
-  /// @param go_on The prefix's nodes are there: their block is the one.
-  static Result<ReservedNumbers> reserve(const std::string &prefix, bool remember, bool go_on,
+  static Result<ReservedNumbers> reserve(const std::string &prefix, bool remember,
                                          const NumberPlaces &places = {});
+  /// Goes on with what the program before this one has reserved. @param locks Its lock_file().
+  static ReservedNumbers inherit(Fd locks, const std::string &prefix,
+                                 const NumberPlaces &places = {});
+
+  /// Who has this open has the numbers.
+  const Fd &lock_file() const { return locks_; }
 
   const cuse::NumberBlock &block() const { return block_; }
 

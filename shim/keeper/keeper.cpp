@@ -101,7 +101,6 @@ Result<void> Keeper::start_worker() {
     return fail_errno("socketpair");
   Fd ours{pair[0]};
   Fd theirs{pair[1]};
-  worker_ = {}; // Nothing of the one before is the next one's.
   const pid_t keeper = ::getpid();
   const pid_t pid = ::fork();
   if (pid < 0)
@@ -221,6 +220,7 @@ Result<void> Keeper::replace_worker() {
     spdlog::warn("the worker (pid {}) has died: another one takes over", worker_.pid);
   }
   past_.push_back(std::move(worker_.process));
+  worker_ = {}; // Nothing of it is the next one's.
   reap_others();
   return start_worker();
 }

@@ -33,7 +33,7 @@ inline constexpr std::string_view life_line = "X_VFIO_SHIM_LIFE";
 /// 1: if the worker dies, no other one can go on.
 inline constexpr std::string_view mortal_line = "X_VFIO_SHIM_MORTAL";
 
-/// Sends a message. @return The errno of sendmsg().
+/// Sends a message. @return ENOMEM; ENFILE: too many files are under way. The errno of sendmsg().
 Result<void> send(const Fd &socket, std::string_view text, int file = -1);
 
 /// Takes the next message. @return EAGAIN: there is none. EPIPE: there will be none.

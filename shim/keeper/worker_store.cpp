@@ -2,6 +2,9 @@
 
 #include <charconv>
 
+#include <chrono>
+#include <thread>
+
 #include <fmt/format.h>
 #include <poll.h>
 
@@ -29,9 +32,14 @@ Result<void> WorkerStore::keep_as(const std::string &name, const Fd &file) {
 
 /// Waits for the keeper to have closed it.
 void WorkerStore::drop_name(const std::string &name) {
+  constexpr std::chrono::milliseconds pause{10};
   const std::scoped_lock lock(mutex_);
-  if (!send(keeper_, fmt::format("{}=1\n{}={}", remove_line, name_line, name)))
-    return;
+  const std::string text = fmt::format("{}=1\n{}={}", remove_line, name_line, name);
+  for (auto sent = send(keeper_, text); !sent; sent = send(keeper_, text)) {
+    if (sent.error().code != ENOMEM)
+      return; // There is no keeper.
+    std::this_thread::sleep_for(pause); // A file that stays open would be in its owner's way.
+  }
   pollfd answer{.fd = keeper_.get(), .events = POLLIN, .revents = 0};
   while (::poll(&answer, 1, -1) < 0 && errno == EINTR) {
   }

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Runs whole, unmodified programs in the test machine, in one boot, and checks from outside what they did to the devices.
 # Usage: test-programs.sh [--kernel full|cdev] [--out DIR] PROVIDER [PROGRAM...]
-#   PROVIDER is one of with-provider's: type1, kernel-compat, shim, shim-run.
+#   PROVIDER is one of with-provider's: type1, kernel-compat, shim, shim-dying, shim-run.
 #   PROGRAM is any of qemu-tcg, qemu-kvm, qemu-viommu, dpdk-hugepages, dpdk-private, dpdk-none (default: all).
 #   --kernel: default full for type1 and kernel-compat, cdev for the shim.
 #   --out: keep logs, the drive's image and the capture here (default: below build/programs, emptied first).
@@ -65,7 +65,7 @@ check() {
 
 # On type1 and the shim QEMU says nothing at all. What it says elsewhere stands in expected-warnings/PROVIDER, with the reason.
 check_warnings() {
-    local expected=$here/expected-warnings/${provider%-run} warning failed=''
+    local expected=$here/expected-warnings/${provider/#shim-*/shim} warning failed=''
     [[ -e $expected ]] || expected=/dev/null
     while IFS= read -r warning; do
         if grep -qxFe "$warning" "$expected"; then

@@ -3,11 +3,16 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <chrono>
+#include <csignal>
 #include <cstdlib>
 #include <future>
 #include <iostream>
+#include <random>
 #include <sstream>
+#include <thread>
 
+#include "daemon.h"
 #include "known_differences.h"
 #include "scripts.h"
 #include "tally.h"
@@ -17,11 +22,36 @@ namespace {
 
 using namespace twin;
 
+/// Kills the shim's worker in some of the operations.
+class Killer {
+public:
+  /// @param one_in In one of so many; 0: never.
+  Killer(legacy::Provider shim, unsigned one_in) : shim_{std::move(shim)}, one_in_{one_in} {}
+
+  /// An operation begins. What is returned may kill, and ends with it.
+  std::jthread watch() {
+    if (one_in_ == 0 || random_() % one_in_ != 0)
+      return {};
+    return std::jthread{[this, delay = std::chrono::microseconds{random_() % 1500}] {
+      std::this_thread::sleep_for(delay);
+      ::kill(legacy::daemon_of(shim_), SIGKILL);
+      ++kills_;
+    }};
+  }
+  int kills() const { return kills_; }
+
+private:
+  const legacy::Provider shim_;
+  const unsigned one_in_;
+  std::minstd_rand random_;
+  int kills_ = 0;
+};
+
 /// Type1, which is right, and the shim.
 class Pair {
 public:
-  Pair(Twin &reference, Twin &shim, Tally &tally)
-      : reference_{reference}, shim_{shim}, tally_{tally} {
+  Pair(Twin &reference, Twin &shim, Tally &tally, Killer &killer)
+      : reference_{reference}, shim_{shim}, tally_{tally}, killer_{killer} {
     start_anew();
   }
   Pair(const Pair &) = delete;
@@ -35,6 +65,7 @@ public:
     auto shims = std::async(slow ? std::launch::async : std::launch::deferred,
                             [&] { return timed(shim_, operation); });
     const auto [right, rights_time] = timed(reference_, operation);
+    const std::jthread killing = killer_.watch();
     const auto [answer, shims_time] = shims.get();
     if (right)
       tally_.count(operation, *right, rights_time, shims_time);
@@ -94,12 +125,13 @@ private:
   Twin &reference_;
   Twin &shim_;
   Tally &tally_;
+  Killer &killer_;
   bool bits_moved_ = false; ///< A bitmap was asked for: from then on, type1's can have stale bits.
 };
 
 /// Where the twins part, or "".
-std::string run(Twin &reference, Twin &shim, const Script &script, Tally &tally) {
-  Pair pair{reference, shim, tally};
+std::string run(Twin &reference, Twin &shim, const Script &script, Tally &tally, Killer &killer) {
+  Pair pair{reference, shim, tally, killer};
   int number = 0;
   for (const Operation &operation : script.operations) {
     ++number;
@@ -131,6 +163,7 @@ int main(int argc, char **argv) {
   std::uint64_t goal = 10'000;
   int length = 200;
   std::string seed;
+  unsigned kill_one_in = 0;
   const auto selection = legacy::ProviderSelection::take_from(argc, argv);
   CLI::App app{
       "Compares vfio-shim with the kernel's type1 by random sequences of ioctls. Needs four "
@@ -141,6 +174,9 @@ int main(int argc, char **argv) {
   app.add_option("--length", length, "How many operations a sequence has at most")
       ->capture_default_str();
   app.add_option("--seed", seed, "Where random numbers begin; without it, anywhere");
+  app.add_option("--kill-one-in", kill_one_in,
+                 "Kill the shim's worker in one of so many operations; 0: never")
+      ->capture_default_str();
   CLI11_PARSE(app, argc, argv);
 
   const auto edus = legacy::topology::lone_edus(4);
@@ -160,17 +196,20 @@ int main(int argc, char **argv) {
   ::setenv("RC_PARAMS", parameters.c_str(), 1);
 
   Tally tally;
+  Killer killer{shims, kill_one_in};
   bool failed = false;
   const bool same = rc::check("type1 and the shim are the same to a client", [&] {
     const Script script = *scripts(scope_of(shims), length);
     if (tally.operations() >= goal && !failed)
       return;
-    const std::string difference = run(reference, shim, script, tally);
+    const std::string difference = run(reference, shim, script, tally, killer);
     failed |= !difference.empty(); // What follows is the search for a shorter script.
     if (!difference.empty())
       RC_FAIL(difference);
   });
   std::cout << tally;
+  if (kill_one_in != 0)
+    std::cout << "the worker was killed " << killer.kills() << " times\n";
   if (same && tally.operations() < goal) {
     std::cout << "that is less than asked for\n";
     return 1;

@@ -42,7 +42,7 @@ protected:
                                             << characters << "\nBlock devices:\n120 not-ours\n";
   }
   ReservedNumbers reserve(const std::string &prefix, bool remember = true) const {
-    auto reserved = ReservedNumbers::reserve(prefix, remember, false, places_);
+    auto reserved = ReservedNumbers::reserve(prefix, remember, places_);
     EXPECT_EQ(answer_of(reserved), succeeds);
     return std::move(reserved.value());
   }
