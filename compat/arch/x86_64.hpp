@@ -58,9 +58,9 @@ inline Registers in(const SystemCall &call, ClientAddr end, Registers thread) {
 
 /// An ioctl like the one that @p thread has made, but on no file.
 inline SystemCall ioctl_on_nothing(const Registers &thread) {
-  return {.number = SYS_ioctl,
-          .arguments = {~std::uint64_t{0}, thread.rsi, thread.rdx, thread.r10, thread.r8,
-                        thread.r9}};
+  return {
+      .number = SYS_ioctl,
+      .arguments = {~std::uint64_t{0}, thread.rsi, thread.rdx, thread.r10, thread.r8, thread.r9}};
 }
 
 /// The data that a borrowed thread needs when its tracer has died: ClientCode works with it.

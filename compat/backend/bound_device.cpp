@@ -102,15 +102,16 @@ Result<void> BoundDevice::export_bars(DeviceMemory &memory, FileStore &store) {
 
 Result<void> BoundDevice::attach(std::uint32_t page_table) {
   abi::DeviceAttachIommufdPt attach{.argsz = sizeof(attach), .flags = 0, .pt_id = page_table};
-  auto attached =
-      run_ioctl(file_.file(), abi::device_attach_iommufd_pt, &attach, "VFIO_DEVICE_ATTACH_IOMMUFD_PT");
+  auto attached = run_ioctl(file_.file(), abi::device_attach_iommufd_pt, &attach,
+                            "VFIO_DEVICE_ATTACH_IOMMUFD_PT");
   attached_ = attached.has_value();
   return attached;
 }
 
 void BoundDevice::detach() {
   abi::DeviceDetachIommufdPt detach{.argsz = sizeof(detach), .flags = 0};
-  (void)run_ioctl(file_.file(), abi::device_detach_iommufd_pt, &detach, "VFIO_DEVICE_DETACH_IOMMUFD_PT");
+  (void)run_ioctl(file_.file(), abi::device_detach_iommufd_pt, &detach,
+                  "VFIO_DEVICE_DETACH_IOMMUFD_PT");
   attached_ = false;
 }
 

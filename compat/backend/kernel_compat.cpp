@@ -34,7 +34,8 @@ Result<std::unique_ptr<Backend>> KernelCompatBackend::adopt(const topology::Root
   auto file = adopt_file(state, *needs.store);
   if (!file)
     return pass_on(file);
-  std::unique_ptr<KernelCompatBackend> backend(new KernelCompatBackend(std::move(*file), roots, needs));
+  std::unique_ptr<KernelCompatBackend> backend(
+      new KernelCompatBackend(std::move(*file), roots, needs));
   backend->KernelContainer::adopt(roots, state, terms);
   backend->recognise(state);
   return backend;

@@ -57,21 +57,23 @@ Result<std::shared_ptr<Container>> Container::adopt(ContainerOptions options,
     adopted->note_backend();
     return adopted;
   }
-  auto backend = adopted->options_.adopt_backend(state.backend,
-                                                 {.window = adopted->options_.iova_window,
-                                                  .attached = adopted->iommu_ != nullptr,
-                                                  .tracking_dirty = state.tracking_dirty});
+  auto backend =
+      adopted->options_.adopt_backend(state.backend, {.window = adopted->options_.iova_window,
+                                                      .attached = adopted->iommu_ != nullptr,
+                                                      .tracking_dirty = state.tracking_dirty});
   if (!backend)
     return pass_on(backend);
   adopted->backend_ = std::move(*backend);
+  adopted->inherited_ = true;
   for (const GroupState &group : groups) {
     auto member = std::make_shared<Membership>(group.id, group.record);
     if (group.closed)
       member->stay_ = Membership::Stay::while_a_device_is_open;
     adopted->groups_.emplace(group.id, std::move(member));
   }
+  // What is not attached now is attached by the next map, as in a worker that lives.
   if (adopted->iommu_)
-    VFIO_SHIM_TRY(adopted->refresh_address_space());
+    VFIO_SHIM_TRY(adopted->read_address_space());
   adopted->note_backend();
   return adopted;
 }
@@ -83,18 +85,16 @@ Container::Container(ContainerOptions options, const ContainerState &state)
       record_(state.record) {
   if (state.iommu_type == 0)
     return;
-  iommu_ = std::make_unique<rules::AddressSpaceState>(rules::AddressSpaceState{
-      .version = rules::version_of(state.iommu_type),
-      .space = {},
-      .mappings = rules::MappingTable(options_.mapping_limit),
-      .tracking_dirty = state.tracking_dirty});
+  iommu_ = std::make_unique<rules::AddressSpaceState>(
+      rules::AddressSpaceState{.version = rules::version_of(state.iommu_type),
+                               .space = {},
+                               .mappings = rules::MappingTable(options_.mapping_limit),
+                               .tracking_dirty = state.tracking_dirty});
   for (const MappingState &mapping : state.mappings) {
     const MappingEntry &entry = mapping.entry;
-    auto node = rules::MappingTable::entry_of({.iova = entry.iova,
-                                               .vaddr = entry.vaddr,
-                                               .size = entry.size,
-                                               .access = entry.access},
-                                              mapping.record);
+    auto node = rules::MappingTable::entry_of(
+        {.iova = entry.iova, .vaddr = entry.vaddr, .size = entry.size, .access = entry.access},
+        mapping.record);
     node.mapped().all_dirty = mapping.all_dirty;
     node.mapped().vaddr_valid = mapping.vaddr_valid;
     iommu_->mappings.insert(std::move(node));
@@ -193,7 +193,7 @@ void Container::catch_up() {
   try {
     for (const auto &[id, member] : std::map(groups_)) {
       follow_news(*member);
-      if (is_to_leave(*member))
+      if (is_to_leave(*member) && !has_map_under_way())
         let_go(*member);
       else if (member->stay_ != Membership::Stay::for_good)
         awaiting_devices_ = true;
@@ -201,6 +201,15 @@ void Container::catch_up() {
   } catch (const std::bad_alloc &) {
     awaiting_devices_ = true; // The next turn looks again.
   }
+}
+
+/// A map that a process which has died has lent to a client (an errand) may not be over: it waits
+/// for pages of that client, and whoever took the address space away would wait for it.
+bool Container::has_map_under_way() {
+  if (!inherited_ || groups_.size() > 1 || !iommu_)
+    return false; // Here calls have their turn, or the address space stays.
+  const auto unmapped = backend_->unmap({Iova{0}, Iova{UINT64_MAX}});
+  return !unmapped && unmapped.error().code == EBUSY;
 }
 
 void Container::follow_news(Membership &member) {
@@ -295,6 +304,10 @@ Result<void> Container::attach_claimed() {
 
 Result<void> Container::refresh_address_space() {
   VFIO_SHIM_TRY(attach_claimed());
+  return read_address_space();
+}
+
+Result<void> Container::read_address_space() {
   auto space = backend_->address_space();
   if (!space)
     return pass_on(space);

@@ -166,8 +166,7 @@ private:
   /// The mappings stay, and so do their pages: nobody looks them up again by their addresses in the
   /// client.
   void invalidate_vaddr(const MappingTable::Run &run) const {
-    client.about_to(
-        {.kind = Intention::Kind::take_vaddr, .range = run.range(), .size = run.size});
+    client.about_to({.kind = Intention::Kind::take_vaddr, .range = run.range(), .size = run.size});
     for (auto entry = run.begin; entry != run.end; ++entry) {
       entry->second.vaddr_valid = false;
       container.ledger_.vaddr_changed(container.record_, entry->second.record, std::nullopt);

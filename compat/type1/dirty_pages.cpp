@@ -48,9 +48,19 @@ Result<long> get_bitmap(rules::AddressSpaceState &iommu, Backend &backend, Clien
   if (!run)
     return pass_on(run);
   const DirtyBitmap bitmap{.place = range.bitmap, .base = range.iova};
-  for (auto entry = run->begin; entry != run->end; ++entry)
-    VFIO_SHIM_TRY(report_dirty(backend, client, *entry, bitmap, AfterReport::clean, books));
-  return 0;
+  // Until the client has all of it, all of it can be reported once more.
+  auto entry = run->begin;
+  Result<void> reported;
+  while (entry != run->end && reported) {
+    reported = report_dirty(backend, client, *entry, bitmap, AfterReport::clean, books);
+    if (reported)
+      ++entry;
+  }
+  if (reported)
+    client.about_to({.kind = Intention::Kind::done});
+  for (auto done = run->begin; done != entry; ++done)
+    set_all_dirty(done->second, false, books);
+  return reported ? Result<long>(0) : pass_on(reported);
 }
 
 /// Puts @p count bits into the client's bitmap, from bit @p first on.
@@ -106,7 +116,8 @@ Result<void> report_dirty(Backend &backend, Client &client,
     VFIO_SHIM_TRY(report_piece(backend, client, {first, Iova{first.value + size - 1}}, all_dirty,
                                bitmap, after));
   }
-  set_all_dirty(mapping, all_dirty && after == AfterReport::keep, books);
+  if (after == AfterReport::keep)
+    set_all_dirty(mapping, all_dirty, books);
   return {};
 }
 

@@ -31,6 +31,8 @@ Result<long> dirty_pages(rules::AddressSpaceState &iommu, Backend &backend, Clie
 ///
 /// The bitmap's other bits stay as they are, but for those behind the mapping in the last u64 that
 /// it reaches: they become 0, as type1 has it.
+/// The mapping is left as one that is all dirty if it is to be clean afterwards: whoever asks says
+/// when the report has arrived.
 /// @return EFAULT: the bitmap is not there. Then no page counts as reported.
 Result<void> report_dirty(Backend &backend, Client &client,
                           rules::MappingTable::Mappings::value_type &entry,

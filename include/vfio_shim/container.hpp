@@ -171,12 +171,14 @@ private:
   void catch_up();
   void follow_news(Membership &member);
   bool is_to_leave(const Membership &member);
+  bool has_map_under_way();
   void let_go(Membership &member);
   Result<void> may_grow() const;
   Result<void> make_backend_if_none();
   Result<void> may_attach() const;
   Result<void> attach_claimed();
   Result<void> refresh_address_space();
+  Result<void> read_address_space();
   void end_address_space();
   void forget(const rules::MappingRun &run);
   void mark_all_dirty();
@@ -188,10 +190,11 @@ private:
   Ledger::Record record_;
   std::atomic<bool> put_off_ = false; ///< A member is to leave or to follow, and nobody has looked.
   std::mutex mutex_;                  ///< Guards everything below. Held by a Turn.
+  bool inherited_ = false;            ///< From a process that has died.
   bool awaiting_devices_ = false;     ///< A member is to leave once its devices are closed.
   std::map<GroupId, std::shared_ptr<Membership>> groups_;
-  std::unique_ptr<Backend> backend_;                ///< While groups_ is not empty.
-  std::uint64_t noted_changes_ = 0;                 ///< The state of backend_ that is in the ledger.
+  std::unique_ptr<Backend> backend_; ///< While groups_ is not empty.
+  std::uint64_t noted_changes_ = 0;  ///< The state of backend_ that is in the ledger.
   std::unique_ptr<rules::AddressSpaceState> iommu_; ///< From VFIO_SET_IOMMU on.
 };
 

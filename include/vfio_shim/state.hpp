@@ -25,10 +25,10 @@ struct MappingState {
 struct ContainerState {
   Ledger::Record record = 0;
   FileNumber file;
-  std::uint64_t opening = 0; ///< The message that opened it; 0: just begun.
-  Pid client;              ///< Who opened it,
-  std::uint32_t user = 0;  ///< and for whom.
-  bool closed = false;     ///< Its file is.
+  std::uint64_t opening = 0;    ///< The message that opened it; 0: just begun.
+  Pid client;                   ///< Who opened it,
+  std::uint32_t user = 0;       ///< and for whom.
+  bool closed = false;          ///< Its file is.
   std::uint32_t iommu_type = 0; ///< VFIO_TYPE1_IOMMU, VFIO_TYPE1v2_IOMMU, or 0.
   bool tracking_dirty = false;
   BackendState backend; ///< Without a file: it has none.

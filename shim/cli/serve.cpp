@@ -26,6 +26,7 @@ struct ServeOptions {
   std::string owner;
   std::string group;
   std::string log_level = "info";
+  bool names_prefix = false;
 };
 
 /// Octal, as chmod takes it.
@@ -83,9 +84,14 @@ int serve(ServeOptions options) {
   if (options.daemon.take_over)
     options.daemon.server.prefix = "vfio";
   options.daemon.command = own_command_line();
+  if (!options.names_prefix && !options.daemon.take_over) { // It may be another one by then.
+    options.daemon.command.emplace_back("--prefix");
+    options.daemon.command.push_back(options.daemon.server.prefix);
+  }
   options.daemon.may_follow = [&options] {
-    const auto status = run_program(options.daemon.command.front(),
-                                    {"upgrade", "--check", "--prefix", options.daemon.server.prefix});
+    const auto status =
+        run_program(options.daemon.command.front(),
+                    {"upgrade", "--check", "--prefix", options.daemon.server.prefix});
     return status.value_or(exit_failure) == exit_ok;
   };
   const auto permitted = apply_permissions(options);
@@ -133,7 +139,10 @@ void add_serve(CommandLine &line) {
   command->add_option("--log-level", options->log_level, "What to log to stderr")
       ->check(CLI::IsMember({"debug", "info", "warning", "error"}))
       ->capture_default_str();
-  command->callback([&line, options] { line.chosen = [options] { return serve(*options); }; });
+  command->callback([&line, options, prefix] {
+    options->names_prefix = prefix->count() > 0;
+    line.chosen = [options] { return serve(*options); };
+  });
 }
 
 } // namespace vfio_shim::cli

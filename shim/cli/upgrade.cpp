@@ -32,11 +32,10 @@ int complain(const std::string &what) {
 Result<Snapshot::Daemon> daemon_of(const std::string &prefix) {
   const auto reader = LedgerReader::open(prefix);
   if (!reader)
-    return fail(reader.error().code,
-                reader.error().code == ENOENT
-                    ? fmt::format("no daemon serves /dev/{}", prefix)
-                    : reader.error().code == EPROTO ? reader.error().where
-                                                    : reader.error().describe());
+    return fail(reader.error().code, reader.error().code == ENOENT
+                                         ? fmt::format("no daemon serves /dev/{}", prefix)
+                                     : reader.error().code == EPROTO ? reader.error().where
+                                                                     : reader.error().describe());
   return reader->daemon();
 }
 
@@ -44,8 +43,8 @@ Result<Snapshot::Daemon> daemon_of(const std::string &prefix) {
 int check(const std::string &prefix) {
   const auto daemon = daemon_of(prefix);
   if (!daemon)
-    return complain(fmt::format("no upgrade, the daemon that runs goes on: {}",
-                                daemon.error().where));
+    return complain(
+        fmt::format("no upgrade, the daemon that runs goes on: {}", daemon.error().where));
   return exit_ok;
 }
 

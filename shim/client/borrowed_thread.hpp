@@ -42,9 +42,8 @@ public:
   ///         ESRCH: it is dying, or @p let_go said no. After ESRCH @p let_go may or may not have
   ///         been called; after EBUSY it has not. After EOPNOTSUPP (a 32-bit call) the ioctl has
   ///         been answered with that.
-  static Result<std::unique_ptr<BorrowedThread>> borrow(Tid thread, ClientAreas &areas,
-                                                        CallNotes &notes,
-                                                        const std::function<bool()> &let_go);
+  static Result<std::unique_ptr<BorrowedThread>>
+  borrow(Tid thread, ClientAreas &areas, CallNotes &notes, const std::function<bool()> &let_go);
 
   /// Gives the thread back with EINTR if nobody has given it back: a bug's last defence.
   ~BorrowedThread();

@@ -60,9 +60,7 @@ public:
   ClientBook::Record record = 0;
 
   /// Whether @p place lies in it.
-  bool has(ClientAddr place) const {
-    return place >= address_ && place < address_ + size;
-  }
+  bool has(ClientAddr place) const { return place >= address_ && place < address_ + size; }
 
   /// Marks the second page. @return As write_memory(); the errno of getrandom().
   Result<void> mark(Tid thread);
@@ -96,7 +94,9 @@ public:
   ClientAreas() : book_(no_book_) {}
 
   /// Writes down that @p area is there now.
-  void note(Pid process, ClientArea &area) { area.record = book_.area_made(area.entry_of(process)); }
+  void note(Pid process, ClientArea &area) {
+    area.record = book_.area_made(area.entry_of(process));
+  }
 
   /// An area in the process of @p thread, if there is one that nobody uses. It is the caller's
   /// until it is given back.

@@ -4,7 +4,6 @@
 
 #include "client/client_area.hpp"
 #include "client/resident_descriptors.hpp"
-#include "client/resident_descriptors.hpp"
 
 #include <functional>
 

@@ -2,10 +2,9 @@
 
 #include "client/thread_state.hpp"
 
+#include <cerrno>
 #include <fstream>
 #include <string>
-
-#include <cerrno>
 
 #include <fcntl.h>
 #include <sys/syscall.h>

@@ -79,9 +79,8 @@ void forget_the_dead(std::list<ResidentDescriptor> &list) {
 
 } // namespace
 
-std::optional<ResidentDescriptor> adopt_resident(const ResidentEntry &entry,
-                                                 ClientBook::Record record,
-                                                 const ResidentBooks &books) {
+std::optional<ResidentDescriptor>
+adopt_resident(const ResidentEntry &entry, ClientBook::Record record, const ResidentBooks &books) {
   ResidentDescriptor adopted{.process = {},
                              .pid = entry.process,
                              .file = KeptFile::adopt(entry.kept, books.store),

@@ -66,9 +66,8 @@ struct ResidentBooks {
 };
 
 /// One that another process has installed. @return Nothing if there is no such process any more.
-std::optional<ResidentDescriptor> adopt_resident(const ResidentEntry &entry,
-                                                 ClientBook::Record record,
-                                                 const ResidentBooks &books);
+std::optional<ResidentDescriptor>
+adopt_resident(const ResidentEntry &entry, ClientBook::Record record, const ResidentBooks &books);
 
 /// What stayed behind in clients and is of no more use. Each goes when its client is borrowed the
 /// next time, or ends. Thread-safe.

@@ -69,8 +69,9 @@ protected:
   /// Has system calls made from the syscall instruction that ends at @p end.
   void call_from(ClientAddr end) { call_site_ = end; }
 
-  /// Has the thread enter each of its calls as @p call, which its filters allow, and turns that into
-  /// the right one once they are suspended: if we die before, nothing is made that they kill for.
+  /// Has the thread enter each of its calls as @p call, which its filters allow, and turns that
+  /// into the right one once they are suspended: if we die before, nothing is made that they kill
+  /// for.
   void enter_as(const arch::SystemCall &call) { guise_ = call; }
   const std::optional<arch::SystemCall> &guise() const { return guise_; }
 

@@ -22,8 +22,7 @@ bool deserves_warning(const Error &error) {
 
 Call::Call(fuse_req_t request, unsigned int command, std::uint64_t argument,
            client::ResidentDescriptors &residents, client::Surroundings surroundings,
-           observe::Observer &observer, std::shared_ptr<observe::ObservedFile> file,
-           CallBook &book)
+           observe::Observer &observer, std::shared_ptr<observe::ObservedFile> file, CallBook &book)
     : request_(request),
       command_(command),
       argument_(argument),

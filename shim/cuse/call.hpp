@@ -53,7 +53,7 @@ private:
   observe::Observer &observer_;
   CallBook &book_;
   const CallBook::Identity identity_;
-  std::unique_ptr<CallBook::Entry> notes_; ///< While it is served.
+  std::unique_ptr<CallBook::Entry> notes_;   ///< While it is served.
   std::shared_ptr<client::CallerHold> hold_; ///< Of surroundings; may be none.
   client::CallingThread client_;
   observe::ObservedCall observed_;

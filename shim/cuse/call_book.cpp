@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstddef>
+#include <iterator>
 #include <tuple>
 
 #include <fmt/format.h>
@@ -104,8 +105,8 @@ std::unique_ptr<CallBook::Entry> CallBook::begin(const Identity &call) {
   auto awaited = any_awaited_ ? take_awaited(call) : std::nullopt;
   if (awaited && awaited->record != 0) {
     const auto time = now();
-    const bool counts = awaited->body.first != 0 &&
-                        time - awaited->body.first < deaths_count_for.count();
+    const bool counts =
+        awaited->body.first != 0 && time - awaited->body.first < deaths_count_for.count();
     body.first = counts ? awaited->body.first : time;
     body.attempts = counts ? awaited->body.attempts + 1 : 2;
     entry->deaths_ = body.attempts - 1;
@@ -131,8 +132,6 @@ void CallBook::inherit(observe::Inheritance &inheritance, const Settle &settle) 
     ledger_.call_goes_on(record,
                          [&call](Call &changed) { changed.intention = call.body.intention; });
     call.thread_started = start_of(Tid{body.thread});
-    if (body.early != 0 && is_answered(body))
-      ledger_.call_ends(std::exchange(call.record, 0));
     awaited_.push_back(std::move(call));
   }
   for (const auto &[record, body] : inheritance.areas) {
@@ -178,27 +177,34 @@ void CallBook::forget(FileNumber file) {
   any_awaited_ = !awaited_.empty();
 }
 
-/// The first call of that thread on that file is the one, if it looks like it. Its thread stands in
-/// no area of ours any more, whichever call it is.
+/// The first call of that thread on that file is the one, if it looks like it and the thread has
+/// not had its answer. Its thread stands in no area of ours any more, whichever call it is.
 std::optional<CallBook::Awaited> CallBook::take_awaited(const Identity &call) {
-  const std::scoped_lock lock(mutex_);
   std::optional<Awaited> taken;
-  std::erase_if(awaited_, [&](Awaited &one) {
-    const bool comes = is_on(one.body, call.file) &&
-                       (one.body.early != 0 ? one.body.thread == call.thread.value
-                                            : one.body.unique == call.unique);
-    if (!comes)
-      return false;
-    const bool is_it = one.body.early == 0 || (one.body.command == call.command &&
-                                               one.body.argument == call.argument &&
-                                               one.thread_started == start_of(call.thread));
+  for (Awaited &one : take_all_of(call)) {
+    // Not with the lock held: the client may make it wait to be read.
+    const bool is_it = one.body.early == 0 ||
+                       (one.body.command == call.command && one.body.argument == call.argument &&
+                        one.thread_started == start_of(call.thread) && !is_answered(one.body));
     // There are two if a worker has died just when it took the first one's place.
     if (is_it && !taken)
       taken = std::move(one);
     else
       drop(one);
-    return true;
-  });
+  }
+  return taken;
+}
+
+std::list<CallBook::Awaited> CallBook::take_all_of(const Identity &call) {
+  const std::scoped_lock lock(mutex_);
+  std::list<Awaited> taken;
+  for (auto at = awaited_.begin(); at != awaited_.end();) {
+    const auto next = std::next(at);
+    if (is_on(at->body, call.file) && (at->body.early != 0 ? at->body.thread == call.thread.value
+                                                           : at->body.unique == call.unique))
+      taken.splice(taken.end(), awaited_, at);
+    at = next;
+  }
   any_awaited_ = !awaited_.empty();
   return taken;
 }

@@ -31,7 +31,7 @@ class CallBook {
 public:
   /// What tells a call from others.
   struct Identity {
-    FileNumber file; ///< The open file that it is on.
+    FileNumber file;      ///< The open file that it is on.
     std::uint64_t unique; ///< The kernel's number of the message.
     Tid thread;
     unsigned int command;
@@ -43,7 +43,8 @@ public:
   public:
     ~Entry() override { answered(); }
 
-    /// @return ENOMEM: the ledger has no room for it. EIO: workers have died in it, again and again.
+    /// @return ENOMEM: the ledger has no room for it. EIO: workers have died in it, again and
+    /// again.
     Result<void> check() const;
 
     std::uint64_t id() const override { return id_; }
@@ -85,7 +86,7 @@ public:
 private:
   /// A call that comes again. Or a thread that still stood in an area of ours.
   struct Awaited {
-    Ledger::Record record; ///< 0: it has its answer.
+    Ledger::Record record;
     observe::layout::Call body;
     Outcome outcome{};
     std::uint64_t thread_started = 0;
@@ -94,6 +95,7 @@ private:
   };
 
   std::optional<Awaited> take_awaited(const Identity &call);
+  std::list<Awaited> take_all_of(const Identity &call);
   void drop(Awaited &awaited);
 
   observe::SharedLedger &ledger_;

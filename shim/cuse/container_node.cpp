@@ -26,9 +26,9 @@ ContainerNode::create(WorkerPool &pool, NodeLook look, client::LeftInClients &le
                       CallBook &calls, ContainerLimits limits, ContainerOptions options,
                       observe::SharedLedger &ledger, std::shared_ptr<DeviceMemory> device_memory,
                       observe::Observer &observer) {
-  std::shared_ptr<ContainerNode> node(
-      new ContainerNode(pool, look.name, left_in_clients, calls, limits, std::move(options), ledger,
-                        std::move(device_memory), observer));
+  std::shared_ptr<ContainerNode> node(new ContainerNode(pool, look.name, left_in_clients, calls,
+                                                        limits, std::move(options), ledger,
+                                                        std::move(device_memory), observer));
   VFIO_SHIM_TRY(node->appear(std::move(look)));
   return node;
 }
@@ -65,8 +65,7 @@ void ContainerNode::open(fuse_req_t request, fuse_file_info &file) {
     return;
   }
   OpenContainer::give(
-      files_,
-      std::make_shared<OpenContainer>(std::move(*container), known_as, left_in_clients_),
+      files_, std::make_shared<OpenContainer>(std::move(*container), known_as, left_in_clients_),
       request, file);
   observed.answered(0, 0);
 }
@@ -84,8 +83,7 @@ Result<std::shared_ptr<Container>> ContainerNode::make_container(uid_t user, Fil
 
 Result<std::shared_ptr<Container>> ContainerNode::adopt(const ContainerState &state,
                                                         const std::vector<GroupState> &groups) {
-  auto container =
-      counted(state.user, [&] { return Container::adopt(options_, state, groups); });
+  auto container = counted(state.user, [&] { return Container::adopt(options_, state, groups); });
   if (container && !state.closed)
     files_.add(state.file,
                std::make_shared<OpenContainer>(

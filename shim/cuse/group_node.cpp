@@ -48,13 +48,10 @@ struct GroupNode::Opening {
   const Clock::time_point since = Clock::now();
 };
 
-Result<std::shared_ptr<GroupNode>> GroupNode::create(WorkerPool &pool, NodeLook look, GroupId id,
-                                                     observe::SharedLedger &ledger,
-                                                     Janitor &janitor,
-                                                     client::LeftInClients &left_in_clients,
-                                                     CallBook &calls,
-                                                     client::ContainerFinder find_container,
-                                                     observe::Observer &observer) {
+Result<std::shared_ptr<GroupNode>>
+GroupNode::create(WorkerPool &pool, NodeLook look, GroupId id, observe::SharedLedger &ledger,
+                  Janitor &janitor, client::LeftInClients &left_in_clients, CallBook &calls,
+                  client::ContainerFinder find_container, observe::Observer &observer) {
   std::shared_ptr<GroupNode> node(new GroupNode(pool, look.name, id, ledger, janitor,
                                                 left_in_clients, calls, std::move(find_container),
                                                 observer));
@@ -63,8 +60,8 @@ Result<std::shared_ptr<GroupNode>> GroupNode::create(WorkerPool &pool, NodeLook 
 }
 
 GroupNode::GroupNode(WorkerPool &pool, const std::string &name, GroupId id,
-                     observe::SharedLedger &ledger,
-                     Janitor &janitor, client::LeftInClients &left_in_clients, CallBook &calls,
+                     observe::SharedLedger &ledger, Janitor &janitor,
+                     client::LeftInClients &left_in_clients, CallBook &calls,
                      client::ContainerFinder find_container, observe::Observer &observer)
     : Node(pool, name),
       id_(id),
@@ -226,8 +223,7 @@ void GroupNode::grant(Opening &opening) {
     return;
   }
   ledger_.group_of((*group)->record(), opening.number);
-  auto opened =
-      std::make_shared<OpenGroup>(std::move(*group), opening.known_as, left_in_clients_);
+  auto opened = std::make_shared<OpenGroup>(std::move(*group), opening.known_as, left_in_clients_);
   if (OpenGroup::give(files_, opened, opening.request, opening.file)) {
     opened_ = opened->served;
     has_file_ = true;

@@ -5,17 +5,24 @@
 #include "vfio_shim/topology.hpp"
 
 #include <algorithm>
+#include <cstdlib>
 #include <set>
 #include <thread>
 #include <utility>
 
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
+#include <unistd.h>
 
 namespace vfio_shim::cuse {
 
-Result<std::unique_ptr<Server>> Server::create(ServerOptions options,
-                                               observe::SharedLedger &ledger,
+void leave_to_next_worker(const Error &why) {
+  spdlog::error("this worker cannot take over: {}", why.describe());
+  spdlog::default_logger()->flush();
+  ::_exit(EXIT_FAILURE);
+}
+
+Result<std::unique_ptr<Server>> Server::create(ServerOptions options, observe::SharedLedger &ledger,
                                                observe::Observer &observer,
                                                std::shared_ptr<keeper::WorkerStore> store,
                                                Estate *estate) {
@@ -27,10 +34,17 @@ Result<std::unique_ptr<Server>> Server::create(ServerOptions options,
     return pass_on(pool);
   std::unique_ptr<Server> server(new Server(std::move(options), ledger, observer, std::move(store),
                                             std::move(*janitor), std::move(*pool)));
-  VFIO_SHIM_TRY(server->create_container_node());
-  if (estate != nullptr)
-    VFIO_SHIM_TRY(server->inherit(*estate));
+  const auto done = server->set_up(estate);
+  if (!done && estate != nullptr)
+    leave_to_next_worker(done.error());
+  if (!done)
+    return pass_on(done);
   return server;
+}
+
+Result<void> Server::set_up(Estate *estate) {
+  VFIO_SHIM_TRY(create_container_node());
+  return estate != nullptr ? inherit(*estate) : Result<void>{};
 }
 
 Result<void> Server::create_container_node() {
@@ -40,13 +54,12 @@ Result<void> Server::create_container_node() {
                  error.describe());
   });
   const BackendNeeds needs{.device_memory = device_memory, .store = store_};
-  const ContainerOptions containers{
-      .make_backend = backend_factory(options_.backend, {}, needs),
-      .ledger = &ledger_,
-      .mapping_limit = options_.mapping_limit,
-      .iova_window = options_.iova_window,
-      .may_grow = client::room_for_lasting_descriptors,
-      .adopt_backend = backend_adopter(options_.backend, {}, needs)};
+  const ContainerOptions containers{.make_backend = backend_factory(options_.backend, {}, needs),
+                                    .ledger = &ledger_,
+                                    .mapping_limit = options_.mapping_limit,
+                                    .iova_window = options_.iova_window,
+                                    .may_grow = client::room_for_lasting_descriptors,
+                                    .adopt_backend = backend_adopter(options_.backend, {}, needs)};
   auto number = numbers_->of_container();
   if (!number)
     return pass_on(number);

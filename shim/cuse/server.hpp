@@ -10,7 +10,6 @@
 #include "cuse/kernel_nodes.hpp"
 #include "cuse/succession.hpp"
 #include "cuse/worker_pool.hpp"
-#include "keeper/worker_store.hpp"
 #include "observe/observer.hpp"
 #include "observe/shared_ledger.hpp"
 
@@ -26,6 +25,8 @@
 #include <set>
 #include <string>
 #include <vector>
+
+#include "keeper/worker_store.hpp"
 
 namespace vfio_shim::cuse {
 
@@ -49,12 +50,17 @@ struct Estate {
   std::vector<Fd> predecessors; ///< Pidfds of workers that may not have ended yet.
 };
 
+/// Ends a worker that cannot take over, and destroys nothing of what there is to be taken over.
+[[noreturn]] void leave_to_next_worker(const Error &why);
+
 /// The container node, and a group node for every IOMMU group with a VFIO cdev. Not thread-safe.
 class Server {
 public:
   /// @param ledger,observer Outlive the server.
   /// @param store Keeps what is to outlive this worker.
-  /// @param estate What a worker that has died has left; may be none.
+  /// @param estate What a worker that has died has left; may be none. If it cannot be taken over,
+  ///        this does not return: the process ends and destroys nothing, so that the next worker
+  ///        can try.
   static Result<std::unique_ptr<Server>>
   create(ServerOptions options, observe::SharedLedger &ledger, observe::Observer &observer,
          std::shared_ptr<keeper::WorkerStore> store, Estate *estate = nullptr);
@@ -97,6 +103,7 @@ private:
         janitor_(std::move(janitor)),
         pool_(std::move(pool)) {}
 
+  Result<void> set_up(Estate *estate);
   Result<void> create_container_node();
   Result<void> inherit(Estate &estate);
   void adopt_group_nodes();

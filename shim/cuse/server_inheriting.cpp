@@ -48,16 +48,16 @@ void Server::adopt_group_nodes() {
 void Server::adopt_state(observe::Inheritance &state, const Succession &succession) {
   // What was being opened is opened once more.
   std::erase_if(state.groups, [&](const GroupState &group) {
-    const bool again = group.opening == 0 ||
-                       succession.opens(fmt::format("{}/{}", options_.prefix, group.id.value),
-                                        group.opening);
+    const bool again =
+        group.opening == 0 ||
+        succession.opens(fmt::format("{}/{}", options_.prefix, group.id.value), group.opening);
     if (again)
       ledger_.group_gone(group.record);
     return again;
   });
   std::erase_if(state.containers, [&](const ContainerState &container) {
-    const bool again = container.opening == 0 ||
-                       succession.opens(options_.prefix + "/vfio", container.opening);
+    const bool again =
+        container.opening == 0 || succession.opens(options_.prefix + "/vfio", container.opening);
     if (again)
       ledger_.container_gone(container.record);
     return again;

@@ -125,11 +125,17 @@ Result<std::shared_ptr<Session>> Session::adopt(const std::string &name,
                                                 DeviceNumbers::Lease number,
                                                 std::shared_ptr<Handler> handler,
                                                 keeper::WorkerStore &store, Fd connection) {
-  std::shared_ptr<Session> session(new Session(name, std::move(number), std::move(handler),
-                                               std::move(connection), &store));
-  VFIO_SHIM_TRY(session->connect());
-  VFIO_SHIM_TRY(session->announce_to_library());
-  VFIO_SHIM_TRY(session->ask_again());
+  std::shared_ptr<Session> session(
+      new Session(name, std::move(number), std::move(handler), std::move(connection), &store));
+  auto done = session->connect();
+  if (done)
+    done = session->announce_to_library();
+  if (done)
+    done = session->ask_again();
+  if (!done) {
+    session->store_ = nullptr; // It stays kept, for another try.
+    return pass_on(done);
+  }
   return session;
 }
 
@@ -235,16 +241,18 @@ cuse_lowlevel_ops Session::operations() {
   return served;
 }
 
-bool Session::receive(Message &message) {
-  int received = 0;
-  do
-    received = fuse_session_receive_buf(session_.get(), &message.buffer_);
-  while (received == -EINTR || (received > 0 && refuse_interrupt(message)));
-  // The message waits; to ask for it at once, again and again, would not make room for it.
-  constexpr std::chrono::milliseconds pause{10};
-  if (received == -ENOMEM)
-    std::this_thread::sleep_for(pause);
-  return received > 0;
+bool Session::receive(Message &message, bool patiently) {
+  for (;;) {
+    const int received = fuse_session_receive_buf(session_.get(), &message.buffer_);
+    // The message waits; to ask for it at once, again and again, would not make room for it.
+    constexpr std::chrono::milliseconds pause{10};
+    if (received == -ENOMEM)
+      std::this_thread::sleep_for(pause);
+    const bool again = received == -EINTR || (received == -ENOMEM && patiently) ||
+                       (received > 0 && refuse_interrupt(message));
+    if (!again)
+      return received > 0;
+  }
 }
 
 void Session::process(const Message &message) {

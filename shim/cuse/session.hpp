@@ -3,7 +3,6 @@
 #pragma once
 
 #include "cuse/device_numbers.hpp"
-#include "keeper/worker_store.hpp"
 
 #include "vfio_shim/fd.hpp"
 #include "vfio_shim/result.hpp"
@@ -18,6 +17,8 @@
 #include <fuse_lowlevel.h>
 #include <linux/fuse.h>
 #include <sys/types.h>
+
+#include "keeper/worker_store.hpp"
 
 namespace vfio_shim::cuse {
 
@@ -83,15 +84,17 @@ public:
   /// @param store Keeps the connection; outlives the session. nullptr: nobody does.
   /// @return The errno of opening /dev/cuse, EMFILE among them. ENOMEM. ETIMEDOUT: the kernel does
   ///         not ask for the device.
-  static Result<std::shared_ptr<Session>>
-  create(const std::string &name, DeviceNumbers::Lease number, std::shared_ptr<Handler> handler,
-         keeper::WorkerStore *store);
+  static Result<std::shared_ptr<Session>> create(const std::string &name,
+                                                 DeviceNumbers::Lease number,
+                                                 std::shared_ptr<Handler> handler,
+                                                 keeper::WorkerStore *store);
 
   /// Goes on with the connection of a worker that has died.
   /// @param connection From the store.
-  static Result<std::shared_ptr<Session>>
-  adopt(const std::string &name, DeviceNumbers::Lease number, std::shared_ptr<Handler> handler,
-        keeper::WorkerStore &store, Fd connection);
+  static Result<std::shared_ptr<Session>> adopt(const std::string &name,
+                                                DeviceNumbers::Lease number,
+                                                std::shared_ptr<Handler> handler,
+                                                keeper::WorkerStore &store, Fd connection);
 
   /// By what name the store keeps the connection of the device @p name.
   static std::string kept_name(const std::string &name) { return "node/" + name; }
@@ -113,7 +116,8 @@ public:
   int fd() const { return cuse_.get(); }
 
   /// Takes the next message. @return False if there was none, or the device is gone.
-  bool receive(Message &message);
+  /// @param patiently Waits for memory if there is none. Otherwise that is as if there were none.
+  bool receive(Message &message, bool patiently = false);
   /// Carries it out.
   void process(const Message &message);
   /// The first number of the message that the calling thread carries out.

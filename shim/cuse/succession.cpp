@@ -48,7 +48,7 @@ bool Succession::await_end(const std::vector<Fd> &processes) {
 
 void Succession::take_what_is_there() {
   for (const auto &session : sessions_)
-    for (Message message; session->receive(message); message = Message())
+    for (Message message; session->receive(message, true); message = Message())
       sort_out(session, std::move(message));
 }
 

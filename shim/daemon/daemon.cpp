@@ -2,8 +2,6 @@
 
 #include "client/process_handle.hpp"
 #include "cuse/kernel_nodes.hpp"
-#include "keeper/keeper.hpp"
-#include "keeper/worker_store.hpp"
 #include "observe/shared_ledger.hpp"
 
 #include "vfio_shim/fd.hpp"
@@ -22,6 +20,7 @@
 #include <fmt/format.h>
 #include <poll.h>
 #include <spdlog/spdlog.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/syscall.h>
@@ -30,6 +29,8 @@
 #include "daemon/hotplug.hpp"
 #include "daemon/number_book.hpp"
 #include "daemon/prefix.hpp"
+#include "keeper/keeper.hpp"
+#include "keeper/worker_store.hpp"
 
 namespace vfio_shim::daemon {
 
@@ -148,6 +149,8 @@ Told serve_until_told(cuse::Server &server, bool complete, HotplugMonitor &hotpl
 /// Everything stays as it is: another worker goes on with it.
 [[noreturn]] void make_way(cuse::Server &server, Observing &observing) {
   constexpr std::chrono::milliseconds patience{500};
+  constexpr unsigned int long_enough_s = 5;
+  ::alarm(long_enough_s); // Whatever holds us up: the next worker is to come.
   server.pause(std::chrono::steady_clock::now() + patience);
   observing.pause();
   spdlog::default_logger()->flush();
@@ -157,7 +160,7 @@ Told serve_until_told(cuse::Server &server, bool complete, HotplugMonitor &hotpl
 /// What a service manager waits for is the end of this process, and a client must not keep it from
 /// that: a call may be waiting for its client for ever.
 void end(cuse::Server &server, Observing &observing, observe::SharedLedger &ledger,
-         TakeOver &take_over) {
+         TakeOver &take_over, keeper::WorkerStore &store) {
   constexpr std::chrono::milliseconds patience{2500};
   const auto stuck = server.end(std::chrono::steady_clock::now() + patience);
   if (stuck.empty())
@@ -166,6 +169,7 @@ void end(cuse::Server &server, Observing &observing, observe::SharedLedger &ledg
                "have mapped stays until they end",
                fmt::join(stuck, ", "));
   // Nothing is destroyed that a stuck thread may come back to.
+  store.drop_all();
   observing.finish();
   ledger.remove();
   take_over.end();
@@ -204,6 +208,7 @@ Result<Books> open_books(const std::string &prefix, const observe::LedgerCapacit
     spdlog::error("what the worker before has left cannot be taken over: {}: its clients have lost "
                   "their containers",
                   adopted.error().describe());
+    keeper::WorkerStore(inheritance.keeper.duplicate(), {}, {}).drop_all();
     inheritance.files.clear();
   }
   auto made = observe::SharedLedger::create(prefix, capacity);
@@ -236,6 +241,8 @@ void say_that_it_serves(const Shared &shared, const cuse::Server &server, bool t
 /// The life of one worker. @return An error whose `where` is one line for people.
 Result<void> work(const Shared &shared, keeper::Inheritance inheritance) {
   const auto &options = shared.options;
+  // A core dump would keep the next worker waiting: the kernel lets no thread end before.
+  ::prctl(PR_SET_DUMPABLE, 0);
   const auto signals = take_signals();
   if (!signals)
     return pass_on(signals);
@@ -253,14 +260,18 @@ Result<void> work(const Shared &shared, keeper::Inheritance inheritance) {
       [&ledger] { return ledger.next_kept(); });
   tell_of_life(*store);
   const bool taken_over = books->estate.has_value();
-  if (!store->adopt_name(lock_name))
-    VFIO_SHIM_TRY(store->keep_as(lock_name, shared.lock.file()));
-  if (!store->adopt_name(numbers_name))
-    VFIO_SHIM_TRY(store->keep_as(numbers_name, shared.numbers.lock_file()));
+  // What is to be taken over is destroyed by nobody who fails.
+  const auto given_up = [taken_over](const Error &why) {
+    if (taken_over)
+      cuse::leave_to_next_worker(why);
+    return tl::unexpected<Error>(why);
+  };
+  const bool has_lock = static_cast<bool>(store->adopt_name(lock_name));
+  const bool has_numbers = static_cast<bool>(store->adopt_name(numbers_name));
   const auto observing = Observing::start(options.observing, options.server.prefix,
                                           backend_name(options.server.backend), ledger, taken_over);
   if (!observing)
-    return pass_on(observing);
+    return given_up(observing.error());
   auto limited = options.server;
   limited.container_limits.total = capacity.containers;
   limited.numbers = shared.numbers.block();
@@ -269,6 +280,8 @@ Result<void> work(const Shared &shared, keeper::Inheritance inheritance) {
   auto server = cuse::Server::create(limited, ledger, (*observing)->observer(), store,
                                      taken_over ? &*books->estate : nullptr);
   books->estate.reset();
+  if (taken_over)
+    (*observing)->serve_metrics(options.observing, options.server.prefix);
   if (!server)
     return fail(server.error().code,
                 server.error().code == EEXIST
@@ -279,13 +292,21 @@ Result<void> work(const Shared &shared, keeper::Inheritance inheritance) {
   const std::chrono::nanoseconds pause = std::chrono::steady_clock::now() - inheritance.since;
   if (taken_over)
     ledger.note_pause(pause);
+  // Not before: what begins with a file that was kept, begins as somebody's successor.
+  if (const auto kept = has_lock ? Result<void>{} : store->keep_as(lock_name, shared.lock.file());
+      !kept)
+    return given_up(kept.error());
+  if (const auto kept =
+          has_numbers ? Result<void>{} : store->keep_as(numbers_name, shared.numbers.lock_file());
+      !kept)
+    return given_up(kept.error());
   store->tell(keeper::ready_line);
   say_that_it_serves(shared, **server, taken_over, pause);
   if (serve_until_told(**server, complete, *hotplug, *signals) == Told::to_make_way)
     make_way(**server, **observing);
   store->tell(keeper::stopping_line);
   spdlog::info("stopping: unmapping everything, removing /dev/{}", options.server.prefix);
-  end(**server, **observing, ledger, take_over);
+  end(**server, **observing, ledger, take_over, *store);
   server->reset(); // Before the kernel's nodes come back.
   store->drop_name(numbers_name);
   store->drop_name(lock_name);
@@ -343,12 +364,11 @@ Result<int> run_daemon(const DaemonOptions &options) {
     return pass_on(numbers);
   raise_descriptor_limit();
   const Shared shared{.options = options, .lock = *lock, .numbers = *numbers};
-  return keeper::Keeper(
-             std::move(files),
-             [&shared](keeper::Inheritance inheritance) {
-               return live_as_worker(shared, std::move(inheritance));
-             },
-             {.command = options.command, .may_follow = options.may_follow})
+  return keeper::Keeper(std::move(files),
+                        [&shared](keeper::Inheritance inheritance) {
+                          return live_as_worker(shared, std::move(inheritance));
+                        },
+                        {.command = options.command, .may_follow = options.may_follow})
       .run();
 }
 

@@ -3,6 +3,7 @@
 #include "observe/ledger_reader.hpp"
 
 #include <fmt/format.h>
+#include <spdlog/spdlog.h>
 
 namespace vfio_shim::daemon {
 
@@ -14,12 +15,16 @@ Result<std::unique_ptr<Observing>> Observing::start(const ObservingOptions &opti
   if (!options.record.empty()) {
     auto recorder = go_on ? observe::Recorder::go_on(options.record)
                           : observe::Recorder::create(options.record, prefix, backend);
-    if (!recorder)
+    if (!recorder && go_on)
+      spdlog::error("the recording {} does not go on: {}", options.record,
+                    recorder.error().describe());
+    else if (!recorder)
       return fail(recorder.error().code, fmt::format("cannot record to {}: {}", options.record,
                                                      errno_name(recorder.error().code)));
-    observing->recorder_ = std::move(*recorder);
+    if (recorder)
+      observing->recorder_ = std::move(*recorder);
   }
-  if (!options.metrics.empty()) {
+  if (!options.metrics.empty() && !go_on) {
     auto reader = observe::LedgerReader::open(prefix);
     if (!reader)
       return pass_on(reader);
@@ -33,6 +38,18 @@ Result<std::unique_ptr<Observing>> Observing::start(const ObservingOptions &opti
   observing->observer_ = std::make_unique<observe::Observer>(
       ledger.statistics(), observing->recorder_.get(), observing->usage_.get(), &ledger.sequence());
   return observing;
+}
+
+void Observing::serve_metrics(const ObservingOptions &options, const std::string &prefix) {
+  if (options.metrics.empty())
+    return;
+  auto reader = observe::LedgerReader::open(prefix);
+  auto server = reader ? MetricsServer::start(options.metrics, std::move(*reader))
+                       : Result<std::unique_ptr<MetricsServer>>(pass_on(reader));
+  if (server)
+    metrics_ = std::move(*server);
+  else
+    spdlog::error("the metrics are served no more: {}", server.error().describe());
 }
 
 void Observing::pause() {

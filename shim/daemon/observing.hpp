@@ -42,6 +42,9 @@ public:
 
   observe::Observer &observer() { return *observer_; }
 
+  /// Serves metrics, for a worker that goes on: only once the one before has let go of the address.
+  void serve_metrics(const ObservingOptions &options, const std::string &prefix);
+
   /// Writes down what is left, although calls may still be under way: they are observed no more.
   void finish();
   /// Writes down what there is. Another worker goes on.

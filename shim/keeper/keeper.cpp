@@ -33,7 +33,8 @@ constexpr std::string_view messages_name = "messages";
 Result<Fd> take_signals() {
   sigset_t signals;
   sigemptyset(&signals);
-  for (const int signal : {SIGTERM, SIGINT, SIGUSR1, SIGHUP, SIGCHLD})
+  ::signal(SIGCHLD, SIG_DFL); // Whoever has started us may have ignored it.
+  for (const int signal : {SIGTERM, SIGINT, SIGUSR1, SIGUSR2, SIGHUP, SIGCHLD})
     sigaddset(&signals, signal);
   ::sigprocmask(SIG_BLOCK, &signals, nullptr);
   Fd taken{::signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK)};
@@ -141,10 +142,23 @@ void Keeper::handle_signals() {
     case SIGHUP:
       become_next_program();
       break;
+    case SIGUSR2: // Ours to give.
+      break;
     default:
-      ::kill(worker_.pid, static_cast<int>(signal.ssi_signo));
+      told_ = static_cast<int>(signal.ssi_signo);
+      tell_worker(told_);
     }
   }
+}
+
+void Keeper::tell_worker(int signal) const {
+  ::syscall(SYS_pidfd_send_signal, worker_.process.get(), signal, nullptr, 0U);
+}
+
+/// A worker that has died may not have heard it.
+void Keeper::tell_again() const {
+  if (told_ != 0)
+    tell_worker(told_);
 }
 
 void Keeper::handle_messages() {
@@ -170,10 +184,14 @@ void Keeper::handle(Message message) {
     ::sd_notify_barrier(0, patience_us); // At once if there is no manager.
     files_.erase(name);
     (void)send(worker_.messages, "\n");
+  } else if (message.value_of(forget_line) == "1") {
+    forget_all();
+    (void)send(worker_.messages, "\n");
   } else if (message.value_of(ready_line) == "1") {
     tell_manager("READY=1");
     worker_.ready = served_once_ = true;
     failures_ = 0;
+    past_.clear(); // This worker has waited for them, long enough.
   } else if (message.value_of(stopping_line) == "1") {
     tell_manager("STOPPING=1");
     worker_.stopping = true;
@@ -184,14 +202,27 @@ void Keeper::handle(Message message) {
   }
 }
 
-/// Whether it will do nothing more. One that is told to end is waited for.
-bool Keeper::worker_has_gone() const {
-  return has_news(worker_.process) ||
-         (!worker_.stopping && served_once_ && has_news(worker_.life));
+void Keeper::forget_all() {
+  constexpr std::uint64_t patience_us = 1'000'000;
+  for (const auto &[name, file] : files_)
+    tell_manager(fmt::format("{}=1\n{}={}", remove_line, name_line, name));
+  ::sd_notify_barrier(0, patience_us);
+  files_.clear();
 }
 
+/// Whether it will do nothing more. One that is told to end is waited for.
+bool Keeper::worker_has_gone() const {
+  return has_news(worker_.process) || (served_once_ && has_news(worker_.life));
+}
+
+/// One that is told to end has done all that it had to when it dies. A thread of it may be held in
+/// the kernel, by a client's file server: nobody waits for that.
 int Keeper::status_of_worker() const {
+  constexpr int patience_ms = 2000;
+  pollfd ended{.fd = worker_.process.get(), .events = POLLIN, .revents = 0};
   int status = 0;
+  if (worker_.stopping && ::poll(&ended, 1, patience_ms) == 0)
+    return EXIT_SUCCESS;
   if (::waitpid(worker_.pid, &status, 0) != worker_.pid || !WIFEXITED(status))
     return EXIT_FAILURE;
   return WEXITSTATUS(status);
@@ -222,12 +253,19 @@ Result<void> Keeper::replace_worker() {
   past_.push_back(std::move(worker_.process));
   worker_ = {}; // Nothing of it is the next one's.
   reap_others();
-  return start_worker();
+  auto started = start_worker();
+  for (int tries = 0; !started && tries < most_failures; ++tries) {
+    std::this_thread::sleep_for(pause); // For want of memory, or of a process that is just ending.
+    started = start_worker();
+  }
+  tell_again();
+  return started;
 }
 
 /// Returns only if that fails. Then this program goes on. The worker goes on in any case.
 void Keeper::become_next_program() {
-  if (makes_way_ || upgrade_.command.empty() || !worker_.ready || !upgrade_.may_follow())
+  if (makes_way_ || told_ != 0 || worker_.stopping || upgrade_.command.empty() || !worker_.ready ||
+      !upgrade_.may_follow())
     return;
   handle_messages();
   std::vector<char *> arguments;
@@ -241,6 +279,7 @@ void Keeper::become_next_program() {
   if (left && ::execv(arguments.front(), arguments.data()) != 0)
     left = fail_errno(upgrade_.command.front());
   spdlog::error("no upgrade, this program goes on: {}", left.error().describe());
+  keep_from_next_program(files_);
   for (const std::string_view name : {process_name, life_name, messages_name})
     files_.erase(std::string(name));
 }
@@ -260,7 +299,7 @@ bool Keeper::inherit_worker() {
   worker_.ready = true;
   makes_way_ = true;
   gone_since_ = Clock::now();
-  ::kill(worker_.pid, SIGUSR2);
+  tell_worker(SIGUSR2);
   return true;
 }
 

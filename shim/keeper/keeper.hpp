@@ -20,8 +20,8 @@ namespace vfio_shim::keeper {
 
 /// What a worker finds when it starts.
 struct Inheritance {
-  Fd keeper;       ///< Where it sends its messages.
-  KeptFiles files; ///< None: it is the first worker.
+  Fd keeper;                    ///< Where it sends its messages.
+  KeptFiles files;              ///< None: it is the first worker.
   std::vector<Fd> predecessors; ///< Pidfds of workers before it that may not have ended yet.
   std::chrono::steady_clock::time_point since; ///< When that one was no more.
 };
@@ -54,7 +54,7 @@ private:
   struct Worker {
     Fd process; ///< A pidfd.
     pid_t pid = 0;
-    Fd life;    ///< See life_line.
+    Fd life; ///< See life_line.
     Fd messages;
     bool ready = false;
     bool stopping = false;
@@ -66,6 +66,9 @@ private:
   void handle_signals();
   void handle_messages();
   void handle(Message message);
+  void forget_all();
+  void tell_worker(int signal) const;
+  void tell_again() const;
   bool worker_has_gone() const;
   int status_of_worker() const;
   Result<void> replace_worker();
@@ -79,9 +82,10 @@ private:
   Fd signals_;
   Worker worker_;
   bool served_once_ = false;
-  std::vector<Fd> past_;   ///< Pidfds of workers that may not have ended yet.
+  std::vector<Fd> past_; ///< Pidfds of workers that may not have ended yet.
+  int told_ = 0; ///< The signal by which the worker was told to end, now or when nobody is left.
   bool makes_way_ = false; ///< The worker does, for one of this program.
-  int failures_ = 0; ///< Workers in a row that have not become ready.
+  int failures_ = 0;       ///< Workers in a row that have not become ready.
   std::chrono::steady_clock::time_point gone_since_ = std::chrono::steady_clock::now();
 };
 

@@ -85,4 +85,12 @@ Result<void> leave_to_next_program(const KeptFiles &files) {
   return {};
 }
 
+void keep_from_next_program(const KeptFiles &files) {
+  for (const auto &[name, file] : files)
+    set_close_on_exec(file.get(), true);
+  if (const char *list = std::getenv(variable)) // NOLINT(concurrency-mt-unsafe)
+    Fd{std::atoi(list)}.reset();
+  ::unsetenv(variable); // NOLINT(concurrency-mt-unsafe)
+}
+
 } // namespace vfio_shim::keeper

@@ -21,4 +21,7 @@ KeptFiles files_of_last_program();
 /// @return The errno of what it takes.
 Result<void> leave_to_next_program(const KeptFiles &files);
 
+/// Undoes that, if there was no exec().
+void keep_from_next_program(const KeptFiles &files);
+
 } // namespace vfio_shim::keeper

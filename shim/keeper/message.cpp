@@ -48,7 +48,9 @@ Result<void> send(const Fd &socket, std::string_view text, int file) {
     sent = ::sendmsg(socket.get(), &message, MSG_NOSIGNAL);
   while (sent < 0 && errno == EINTR);
   if (sent < 0)
-    return fail(errno == ENOBUFS ? ENOMEM : errno == ETOOMANYREFS ? ENFILE : errno,
+    return fail(errno == ENOBUFS        ? ENOMEM
+                : errno == ETOOMANYREFS ? ENFILE
+                                        : errno,
                 "telling the keeper");
   return {};
 }

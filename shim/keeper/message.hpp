@@ -30,6 +30,8 @@ inline constexpr std::string_view stopping_line = "STOPPING";    ///< 1: it ends
 /// may wait for the next worker, and so the process may not end before.
 inline constexpr std::string_view life_line = "X_VFIO_SHIM_LIFE";
 
+/// 1: drop all files, and say so.
+inline constexpr std::string_view forget_line = "X_VFIO_SHIM_FORGET";
 /// 1: if the worker dies, no other one can go on.
 inline constexpr std::string_view mortal_line = "X_VFIO_SHIM_MORTAL";
 

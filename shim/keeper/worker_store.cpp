@@ -1,7 +1,6 @@
 #include "keeper/worker_store.hpp"
 
 #include <charconv>
-
 #include <chrono>
 #include <thread>
 
@@ -30,14 +29,21 @@ Result<void> WorkerStore::keep_as(const std::string &name, const Fd &file) {
   return send(keeper_, fmt::format("{}=1\n{}={}", store_line, name_line, name), file.get());
 }
 
-/// Waits for the keeper to have closed it.
 void WorkerStore::drop_name(const std::string &name) {
+  request(fmt::format("{}=1\n{}={}", remove_line, name_line, name));
+}
+
+void WorkerStore::drop_all() {
+  request(fmt::format("{}=1", forget_line));
+}
+
+/// Waits for the keeper to have done it.
+void WorkerStore::request(const std::string &text) {
   constexpr std::chrono::milliseconds pause{10};
   const std::scoped_lock lock(mutex_);
-  const std::string text = fmt::format("{}=1\n{}={}", remove_line, name_line, name);
   for (auto sent = send(keeper_, text); !sent; sent = send(keeper_, text)) {
     if (sent.error().code != ENOMEM)
-      return; // There is no keeper.
+      return;                           // There is no keeper.
     std::this_thread::sleep_for(pause); // A file that stays open would be in its owner's way.
   }
   pollfd answer{.fd = keeper_.get(), .events = POLLIN, .revents = 0};

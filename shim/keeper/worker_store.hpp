@@ -34,6 +34,9 @@ public:
   /// The names of inherited files that begin like that and that nobody has adopted.
   std::vector<std::string> names_with(std::string_view beginning);
 
+  /// Drops everything.
+  void drop_all();
+
   /// Drops what was inherited and not adopted: nobody knows what it was for.
   void drop_the_rest();
 
@@ -41,6 +44,8 @@ public:
   void tell(std::string_view line, int file = -1);
 
 private:
+  void request(const std::string &text);
+
   Fd keeper_;
   std::mutex mutex_; ///< Guards what follows, and that answers reach who has asked.
   KeptFiles inherited_;

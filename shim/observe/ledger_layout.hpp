@@ -39,7 +39,7 @@ struct Client {
 struct Container {
   std::uint64_t id;      ///< The number of its open file.
   std::uint64_t opening; ///< The kernel's number of the message that opened it; 0: just begun.
-  std::int64_t opened; ///< Nanoseconds since 1970.
+  std::int64_t opened;   ///< Nanoseconds since 1970.
   Client client;
   std::uint64_t mappings;     ///< Live ones.
   std::uint64_t mapped_bytes; ///< Of those.
@@ -102,9 +102,9 @@ struct Binding {
 
 /// A call under way, on one open file at most one.
 struct Call {
-  std::uint64_t id;   ///< Never two of it.
-  std::uint64_t file; ///< The number of the open file.
-  std::uint64_t unique;   ///< The kernel's number of the message.
+  std::uint64_t id;     ///< Never two of it.
+  std::uint64_t file;   ///< The number of the open file.
+  std::uint64_t unique; ///< The kernel's number of the message.
   std::uint64_t argument;
   std::uint32_t command;
   std::int32_t thread;    ///< Who makes it.

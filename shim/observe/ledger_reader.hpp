@@ -33,11 +33,11 @@ struct Snapshot {
   };
 
   struct Daemon {
-    Pid pid;    ///< The worker's.
-    Pid keeper{}; ///< The process that was started, and that signals go to.
+    Pid pid;                    ///< The worker's.
+    Pid keeper{};               ///< The process that was started, and that signals go to.
     std::uint32_t replaced = 0; ///< How often another worker has taken over.
     std::chrono::nanoseconds last_pause{}; ///< What clients had to wait the last time.
-    bool alive = false; ///< If not, the rest is what it left behind.
+    bool alive = false;                    ///< If not, the rest is what it left behind.
     Time since;
     std::string prefix; ///< The nodes' directory below /dev.
     std::string kernel; ///< "7.2.13".

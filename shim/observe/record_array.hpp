@@ -36,8 +36,8 @@ public:
   template <typename Visit>
   void adopt(Visit visit) {
     const std::uint32_t used = array_.used.load(std::memory_order_acquire);
-    backed_bytes_ = (used * sizeof(Committed<Body>) + layout::growth - 1) / layout::growth *
-                    layout::growth;
+    backed_bytes_ =
+        (used * sizeof(Committed<Body>) + layout::growth - 1) / layout::growth * layout::growth;
     backed_.store(static_cast<std::uint32_t>(backed_bytes_ / sizeof(Committed<Body>)));
     for (std::uint32_t record = 1; record <= used; ++record)
       if (at(record).settle())

@@ -82,8 +82,8 @@ Result<std::unique_ptr<Recorder>> Recorder::go_on(const std::filesystem::path &f
     return fail_errno(file);
   const std::chrono::nanoseconds now = std::chrono::system_clock::now().time_since_epoch();
   const auto began = Clock::now() - (now - std::chrono::nanoseconds(header.began));
-  return std::unique_ptr<Recorder>(new Recorder(
-      file, std::move(opened), began, static_cast<std::uint64_t>((whole - head) / one)));
+  return std::unique_ptr<Recorder>(new Recorder(file, std::move(opened), began,
+                                                static_cast<std::uint64_t>((whole - head) / one)));
 }
 
 Recorder::Recorder(std::filesystem::path path, Fd file, Clock::time_point began,

@@ -340,9 +340,8 @@ void SharedLedger::container_backed(Record container, FileStore::Number file, st
 }
 
 void SharedLedger::container_closed(Record container) {
-  amend(containers_, container, [&](layout::Container &body) {
-    body.flags |= layout::Container::closed;
-  });
+  amend(containers_, container,
+        [&](layout::Container &body) { body.flags |= layout::Container::closed; });
 }
 
 void SharedLedger::iommu_set(Record container, std::uint32_t type) {
@@ -412,7 +411,8 @@ void SharedLedger::group_gone(Record group) {
 }
 
 Ledger::Record SharedLedger::device_opened(Record group, std::string_view name) {
-  layout::Device device{.group = groups_.at(group).held().id, .opened = now(), .name = {}, .holders = {}};
+  layout::Device device{
+      .group = groups_.at(group).held().id, .opened = now(), .name = {}, .holders = {}};
   copy_text(name, device.name);
   const Record record = devices_.add(device);
   note_change();
@@ -529,9 +529,8 @@ void SharedLedger::inherit_groups(Inheritance &inheritance) {
   };
   std::map<std::uint64_t, Found> groups;
   groups_.adopt([&](Record record, const layout::Group &body) {
-    groups.emplace(body.id, Found{.state = state_of(record, body),
-                                  .body = body,
-                                  .backing = backing_of(body)});
+    groups.emplace(
+        body.id, Found{.state = state_of(record, body), .body = body, .backing = backing_of(body)});
   });
   devices_.adopt([&](Record record, const layout::Device &body) {
     const auto owner = groups.find(body.group);

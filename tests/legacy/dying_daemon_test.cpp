@@ -94,8 +94,7 @@ private:
     EXPECT_TRUE(ready.await());
     daemon.watch();
     go.announce();
-    const bool died =
-        daemon.dies_at(step, GetParam(), [&] { return client.ends_within(0ms); });
+    const bool died = daemon.dies_at(step, GetParam(), [&] { return client.ends_within(0ms); });
     EXPECT_TRUE(client.wait());
     return died;
   }
@@ -110,7 +109,7 @@ private:
   }
 
   void be_client(const PciDevice &device, const Borrowing &borrowing, const Signpost &ready,
-                        const Signpost &go) {
+                 const Signpost &go) {
     block_some_signals();
     const auto [file, argument] = borrowing.prepare(device);
     ready.announce();

@@ -345,8 +345,8 @@ protected:
     SurvivingDaemon daemon{provider()};
     int hits = 0;
     constexpr int patience = 20; // A short call is not hit at once.
-    for (int round = 0; (round < kills_in_a_call || (hits == 0 && round < patience)) && !HasFailure();
-         ++round) {
+    for (int round = 0;
+         (round < kills_in_a_call || (hits == 0 && round < patience)) && !HasFailure(); ++round) {
       const int part = round % kills_in_a_call;
       const auto delay =
           between(duration * part / kills_in_a_call, duration * (part + 1) / kills_in_a_call);
@@ -844,7 +844,9 @@ TEST_P(SurvivalStorm, FourProcessesSeeNothingButPauses) {
   const std::size_t before = descriptors_held_by(daemon);
   {
     const Siblings siblings{provider()};
-    StormClient with_peer{[&](const auto &over) { storm_alone(provider(), edus[0], maps_device_memory(provider()), over); }};
+    StormClient with_peer{[&](const auto &over) {
+      storm_alone(provider(), edus[0], maps_device_memory(provider()), over);
+    }};
     StormClient alone{[&](const auto &over) { storm_alone(provider(), edus[1], false, over); }};
     StormClient first{[&](const auto &over) { siblings.storm_as(0, over); }};
     StormClient second{[&](const auto &over) { siblings.storm_as(1, over); }};
