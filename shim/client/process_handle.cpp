@@ -3,8 +3,6 @@
 #include "client/thread_state.hpp"
 
 #include <cerrno>
-#include <fstream>
-#include <string>
 
 #include <fcntl.h>
 #include <sys/syscall.h>
@@ -38,14 +36,6 @@ Result<Fd> open_thread(Tid thread) {
 
 Result<Fd> open_process(Pid process) {
   return open_pidfd(process.value, 0);
-}
-
-Pid process_behind(const Fd &process) {
-  std::ifstream information("/proc/self/fdinfo/" + std::to_string(process.get()));
-  for (std::string word; information >> word;)
-    if (int pid = 0; word == "Pid:" && information >> pid)
-      return Pid{pid};
-  return Pid{0};
 }
 
 tl::unexpected<Error> fail_for_want_of_descriptors(std::string where, int code) {

@@ -20,9 +20,6 @@ Result<Fd> open_thread(Tid thread);
 /// @return ESRCH: it is gone. ENFILE: we have too many descriptors.
 Result<Fd> open_process(Pid process);
 
-/// The process of a pidfd. @return 0: it has ended and been waited for, or it is no pidfd.
-Pid process_behind(const Fd &process);
-
 /// A failure. EMFILE means our own descriptors here, but to a client it would mean its own: it is
 /// told ENFILE.
 tl::unexpected<Error> fail_for_want_of_descriptors(std::string where, int code = errno);

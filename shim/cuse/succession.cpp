@@ -1,12 +1,13 @@
 #include "cuse/succession.hpp"
 
 #include "client/calling_thread.hpp"
-#include "client/process_handle.hpp"
 
 #include <algorithm>
 #include <chrono>
 
 #include <poll.h>
+
+#include "keeper/pidfd.hpp"
 
 namespace vfio_shim::cuse {
 
@@ -20,7 +21,7 @@ constexpr std::chrono::seconds patience{5};
 
 bool Succession::outlast(const std::vector<Fd> &processes) {
   for (const Fd &process : processes)
-    predecessors_.insert(client::process_behind(process));
+    predecessors_.insert(keeper::process_behind(process));
   const bool ended = await_end(processes);
   predecessors_live_ = false; // Or nobody waits for them.
   for (const auto &session : sessions_)

@@ -96,14 +96,17 @@ void WorkerPool::carry_out(std::shared_ptr<Session> session, Message message) {
     Message message;
   };
   const auto task = std::make_shared<Task>(Task{std::move(session), std::move(message)});
-  const auto start = [this, task] {
+  const auto start = [self = weak_from_this(), task] {
+    const auto pool = self.lock();
+    if (!pool)
+      return true;
     try {
-      const std::scoped_lock lock(mutex_);
-      std::thread([pool = shared_from_this(), task] {
-        pool->carry_out_first(task->session, task->message);
+      const std::scoped_lock lock(pool->mutex_);
+      std::thread([pool = pool.get(), task] {
+        pool->carry_out_first(std::move(task->session), std::move(task->message));
       }).detach();
-      ++workers_;
-      ++idle_;
+      ++pool->workers_;
+      ++pool->idle_;
       return true;
     } catch (const std::system_error &) {
       return false;
@@ -113,11 +116,13 @@ void WorkerPool::carry_out(std::shared_ptr<Session> session, Message message) {
     janitor_.repeat([start] { return !start(); });
 }
 
-void WorkerPool::carry_out_first(const std::shared_ptr<Session> &session, const Message &message) {
+void WorkerPool::carry_out_first(std::shared_ptr<Session> session, Message message) {
   about_to_block();
   callers_->begin(session, message);
   session->process(message);
   CallerWatch::end();
+  session.reset(); // This thread lives on; the session need not.
+  message = Message();
   if (done_blocking() == Next::go_on)
     return work();
   retire();

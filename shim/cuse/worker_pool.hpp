@@ -63,7 +63,7 @@ private:
         wake_all_(std::move(wake_all)) {}
 
   Result<void> start_worker();
-  void carry_out_first(const std::shared_ptr<Session> &session, const Message &message);
+  void carry_out_first(std::shared_ptr<Session> session, Message message);
   void have_one_idle();
   bool is_short_of_workers() const { return idle_ < fewest_idle && !stopping_; }
   void begin_stop();

@@ -3,7 +3,6 @@
 #include <cerrno>
 #include <csignal>
 #include <cstdlib>
-#include <fstream>
 #include <thread>
 #include <utility>
 
@@ -18,6 +17,8 @@
 #include <sys/wait.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
+
+#include "keeper/pidfd.hpp"
 
 namespace vfio_shim::keeper {
 
@@ -46,15 +47,6 @@ Result<Fd> take_signals() {
 bool has_news(const Fd &file) {
   pollfd asked{.fd = file.get(), .events = POLLIN, .revents = 0};
   return file && ::poll(&asked, 1, 0) == 1;
-}
-
-/// The process of a pidfd; 0: it has ended, or it is none.
-pid_t pid_behind(const Fd &process) {
-  std::ifstream information(fmt::format("/proc/self/fdinfo/{}", process.get()));
-  for (std::string word; information >> word;)
-    if (pid_t pid = 0; word == "Pid:" && information >> pid)
-      return pid;
-  return 0;
 }
 
 /// Tells the service manager, if there is one.
@@ -295,7 +287,7 @@ bool Keeper::inherit_worker() {
   worker_.messages = take(messages_name);
   if (!worker_.process || !worker_.messages)
     return false;
-  worker_.pid = pid_behind(worker_.process);
+  worker_.pid = process_behind(worker_.process).value;
   worker_.ready = true;
   makes_way_ = true;
   gone_since_ = Clock::now();

@@ -1,6 +1,5 @@
 // What a worker that has died has left, and what the next one makes of it.
 
-#include "keeper/message.hpp"
 #include "observe/ledger_reader.hpp"
 #include "observe/shared_ledger.hpp"
 
@@ -16,6 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "keeper/message.hpp"
 #include "support/answer.hpp"
 #include "support/ledger_place.hpp"
 #include "support/machine_test.hpp"
@@ -30,11 +30,13 @@ constexpr Bytes page{0x1000};
 constexpr Access both{.read = true, .write = true};
 
 MapRequest page_at(std::uint64_t iova) {
-  return {.iova = Iova{iova}, .vaddr = ClientAddr{iova + 0x7f0000000000}, .size = page, .access = both};
+  return {
+      .iova = Iova{iova}, .vaddr = ClientAddr{iova + 0x7f0000000000}, .size = page, .access = both};
 }
 
 MappingEntry entry_of(const MapRequest &request) {
-  return {.iova = request.iova, .vaddr = request.vaddr, .size = request.size, .access = request.access};
+  return {
+      .iova = request.iova, .vaddr = request.vaddr, .size = request.size, .access = request.access};
 }
 
 IovaRange range_of(const MapRequest &first, const MapRequest &last) {
@@ -195,15 +197,17 @@ protected:
     group.container = state.file;
     auto adopted = Container::adopt(
         {.make_backend = machine.factory(),
-         .adopt_backend = [&](const BackendState & /*state*/, const BackendTerms & /*terms*/) {
-           auto backend = machine.factory()();
-           EXPECT_EQ(answer_of((*backend)->claim(topology::find(first_group, machine.sysfs.roots()).value())),
-                     succeeds);
-           EXPECT_EQ(answer_of((*backend)->attach_claimed()), succeeds);
-           for (const MapRequest &request : there)
-             EXPECT_EQ(answer_of((*backend)->map(client, request)), succeeds);
-           return backend;
-         }},
+         .adopt_backend =
+             [&](const BackendState & /*state*/, const BackendTerms & /*terms*/) {
+               auto backend = machine.factory()();
+               EXPECT_EQ(answer_of((*backend)->claim(
+                             topology::find(first_group, machine.sysfs.roots()).value())),
+                         succeeds);
+               EXPECT_EQ(answer_of((*backend)->attach_claimed()), succeeds);
+               for (const MapRequest &request : there)
+                 EXPECT_EQ(answer_of((*backend)->map(client, request)), succeeds);
+               return backend;
+             }},
         state, {group});
     EXPECT_EQ(answer_of(adopted), succeeds);
     return *adopted;
@@ -218,16 +222,20 @@ const MapRequest other = page_at(0x11000);
 
 TEST_F(InheritedContainer, UnmapsWhatWasMappedAndNotNoted) {
   const auto container = adopt({one}, {one, other});
-  const Outcome outcome = container->settle(
-      {.kind = Intention::Kind::map, .range = range_of(other, other), .vaddr = other.vaddr, .size = {}});
+  const Outcome outcome = container->settle({.kind = Intention::Kind::map,
+                                             .range = range_of(other, other),
+                                             .vaddr = other.vaddr,
+                                             .size = {}});
   EXPECT_FALSE(outcome.carried_out);
   EXPECT_EQ(machine.mapped(), std::vector{range_of(one, one)});
 }
 
 TEST_F(InheritedContainer, KeepsWhatWasMappedAndNoted) {
   const auto container = adopt({one, other}, {one, other});
-  const Outcome outcome = container->settle(
-      {.kind = Intention::Kind::map, .range = range_of(other, other), .vaddr = other.vaddr, .size = {}});
+  const Outcome outcome = container->settle({.kind = Intention::Kind::map,
+                                             .range = range_of(other, other),
+                                             .vaddr = other.vaddr,
+                                             .size = {}});
   EXPECT_TRUE(outcome.carried_out);
   EXPECT_EQ(machine.mapped().size(), 2u);
 }
