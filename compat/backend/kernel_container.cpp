@@ -92,7 +92,22 @@ void KernelContainer::adopt(const topology::Roots &roots, const BackendState &st
       claimed.devices = std::move(present->devices);
     for (const BackendState::Device &device : group.devices)
       claimed.given.insert(device.name);
+    rejoin(claimed);
   }
+}
+
+/// A group that had just left comes back, for its client's VFIO_GROUP_UNSET_CONTAINER comes again.
+/// What was mapped has gone with it, if it was the last one.
+void KernelContainer::rejoin(const ClaimedGroup &group) {
+  vfio_group_status status{};
+  status.argsz = sizeof(status);
+  if (::ioctl(group.file.file().get(), VFIO_GROUP_GET_STATUS, &status) != 0 ||
+      (status.flags & VFIO_GROUP_FLAGS_CONTAINER_SET) != 0)
+    return;
+  const int container = container_.get();
+  ::ioctl(group.file.file().get(), VFIO_GROUP_SET_CONTAINER, &container);
+  if (iommu_set_)
+    ::ioctl(container, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU); // EINVAL: it is set still.
 }
 
 BackendState KernelContainer::describe() const {

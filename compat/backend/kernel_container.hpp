@@ -70,6 +70,8 @@ private:
     std::set<std::string> given; ///< Names of devices that were opened; some may be closed since.
   };
 
+  void rejoin(const ClaimedGroup &group);
+
   std::shared_ptr<FileStore> store_;
   KeptFile file_;
   const Fd &container_ = file_.file();
