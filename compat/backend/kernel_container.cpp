@@ -97,7 +97,7 @@ void KernelContainer::adopt(const topology::Roots &roots, const BackendState &st
 }
 
 /// A group that had just left comes back, for its client's VFIO_GROUP_UNSET_CONTAINER comes again.
-/// What was mapped has gone with it, if it was the last one.
+/// The mappings have gone with it, if it was the last one.
 void KernelContainer::rejoin(const ClaimedGroup &group) {
   vfio_group_status status{};
   status.argsz = sizeof(status);

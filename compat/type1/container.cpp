@@ -78,7 +78,7 @@ Result<std::shared_ptr<Container>> Container::adopt(ContainerOptions options,
   return adopted;
 }
 
-/// What it had mapped, without a backend yet.
+/// Has the mappings, and no backend yet.
 Container::Container(ContainerOptions options, const ContainerState &state)
     : options_(std::move(options)),
       ledger_(options_.ledger != nullptr ? *options_.ledger : silent_ledger_),

@@ -16,7 +16,7 @@ struct DirtyBitmap {
   Iova base;
 };
 
-/// Where it is written down what is not reported yet.
+/// The place where mappings that are not reported yet are written down.
 struct DirtyBooks {
   Ledger &ledger;
   Ledger::Record container;

@@ -50,7 +50,7 @@ Group::Group(const GroupState &state, topology::Roots roots, Ledger *ledger)
   }
 }
 
-/// What has become of it shows in where the group is now.
+/// The place of the group tells: it is in a container now, or in none.
 Outcome Group::settle(const Intention &intention) {
   const std::scoped_lock lock(mutex_);
   const bool inside = container_ != nullptr;

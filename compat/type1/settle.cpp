@@ -1,5 +1,5 @@
 /// @file
-/// What becomes of a call when the process that served it has died in it.
+/// The end of a call whose server has died in it.
 
 #include "rules/address_space_state.hpp"
 #include "type1/container_turn.hpp"
@@ -31,7 +31,7 @@ struct Settling {
     return false;
   }
 
-  /// What has begun to go, goes.
+  /// Finishes it: some of it may have gone.
   bool unmap() const {
     const auto run = mappings.find_whole(intention.range);
     return !run || run->empty() || backend.unmap(intention.range);

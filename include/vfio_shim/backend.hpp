@@ -45,8 +45,8 @@ enum class AfterReport : std::uint8_t {
   keep   ///< They stay dirty, which is cheaper: for a range that is unmapped next.
 };
 
-/// What a backend holds, for another process to take over. Numbers of kept files are 0 where there
-/// is none.
+/// All that a backend holds, for another process to take over. Numbers of kept files are 0 where
+/// there is none.
 struct BackendState {
   /// A device that is bound, or may be.
   struct Device {
@@ -152,9 +152,9 @@ public:
   /// The names of the group's devices that are open at the client, or may be: for the records.
   virtual std::vector<std::string> open_devices(GroupId group) = 0;
 
-  /// How often what describe() tells has changed.
+  /// The number of changes so far to what describe() tells.
   std::uint64_t changes() const { return changes_; }
-  /// What another process needs to take this address space over; see BackendAdopter.
+  /// Tells what another process needs to take this address space over; see BackendAdopter.
   virtual BackendState describe() const { return {}; }
 
 protected:
@@ -167,7 +167,7 @@ private:
 /// Makes the backend of a new container.
 using BackendFactory = std::function<Result<std::unique_ptr<Backend>>()>;
 
-/// What a container knows of a backend that is to be taken over.
+/// A container's knowledge of a backend that is to be taken over.
 struct BackendTerms {
   std::optional<IovaRange> window; ///< As given to Backend::keep_usable().
   bool attached = false;           ///< attach_claimed() has succeeded before.

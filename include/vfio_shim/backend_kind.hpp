@@ -39,9 +39,9 @@ std::optional<BackendKind> backend_named(std::string_view name);
 ///         that bring it.
 Result<void> check_backend(BackendKind kind, const topology::Roots &roots = {});
 
-/// What backends need from the program that makes them.
+/// The surroundings of backends, from the program that makes them.
 struct BackendNeeds {
-  /// Where the devices that are handed out are noted, and those found whose memory is to be mapped;
+  /// Notes the devices that are handed out, and finds those whose memory is to be mapped;
   /// may be none.
   std::shared_ptr<DeviceMemory> device_memory{};
   /// Keeps what is to outlive this process.

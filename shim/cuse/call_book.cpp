@@ -21,10 +21,6 @@ using observe::layout::Call;
 constexpr unsigned int most_deaths = 10;
 constexpr std::chrono::nanoseconds deaths_count_for = std::chrono::minutes(1);
 
-std::int64_t now() {
-  return std::chrono::nanoseconds(std::chrono::system_clock::now().time_since_epoch()).count();
-}
-
 Intention intention_of(const Call &body) {
   return {.kind = static_cast<Intention::Kind>(body.intention),
           .range = {Iova{body.iova}, Iova{body.last}},
@@ -87,24 +83,16 @@ void CallBook::Entry::answered() {
 
 std::unique_ptr<CallBook::Entry> CallBook::begin(const Identity &call) {
   std::unique_ptr<Entry> entry(new Entry(ledger_));
-  Call body{.id = 0,
-            .file = call.file.value,
-            .unique = call.unique,
-            .argument = call.argument,
-            .command = call.command,
-            .thread = call.thread.value,
-            .place = 0,
-            .first = 0,
-            .attempts = 1,
-            .early = 0,
-            .iova = 0,
-            .last = 0,
-            .vaddr = 0,
-            .size = 0,
-            .intention = 0};
+  Call body{};
+  body.file = call.file.value;
+  body.unique = call.unique;
+  body.argument = call.argument;
+  body.command = call.command;
+  body.thread = call.thread.value;
+  body.attempts = 1;
   auto awaited = any_awaited_ ? take_awaited(call) : std::nullopt;
-  if (awaited && awaited->record != 0) {
-    const auto time = now();
+  if (awaited) {
+    const auto time = observe::ledger_time();
     const bool counts =
         awaited->body.first != 0 && time - awaited->body.first < deaths_count_for.count();
     body.first = counts ? awaited->body.first : time;
@@ -210,8 +198,7 @@ std::list<CallBook::Awaited> CallBook::take_all_of(const Identity &call) {
 }
 
 void CallBook::drop(Awaited &awaited) {
-  if (awaited.record != 0)
-    ledger_.call_ends(std::exchange(awaited.record, 0));
+  ledger_.call_ends(awaited.record);
   if (const auto area = std::exchange(awaited.area, std::nullopt))
     areas_.give_back(awaited.process, *area);
 }

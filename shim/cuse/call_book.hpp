@@ -84,7 +84,7 @@ public:
   void forget(FileNumber file);
 
 private:
-  /// A call that comes again. Or a thread that still stood in an area of ours.
+  /// A call that comes again, and the area of ours that its thread may still stand in.
   struct Awaited {
     Ledger::Record record;
     observe::layout::Call body;

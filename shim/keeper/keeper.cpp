@@ -55,6 +55,12 @@ void tell_manager(const std::string &text, const Fd &file = Fd{}) {
   ::sd_pid_notify_with_fds(0, 0, text.c_str(), &descriptor, file ? 1 : 0);
 }
 
+/// Waits until the service manager has heard all that. At once if there is none.
+void await_manager() {
+  constexpr std::uint64_t patience_us = 1'000'000;
+  ::sd_notify_barrier(0, patience_us);
+}
+
 } // namespace
 
 Keeper::Keeper(KeptFiles files, std::function<int(Inheritance)> work, Upgrade upgrade)
@@ -171,9 +177,8 @@ void Keeper::handle(Message message) {
     tell_manager(message.text + "\nFDPOLL=0", message.file);
     files_.insert_or_assign(name, std::move(message.file));
   } else if (message.value_of(remove_line) == "1") {
-    constexpr std::uint64_t patience_us = 1'000'000;
     tell_manager(message.text);
-    ::sd_notify_barrier(0, patience_us); // At once if there is no manager.
+    await_manager();
     files_.erase(name);
     (void)send(worker_.messages, "\n");
   } else if (message.value_of(forget_line) == "1") {
@@ -195,14 +200,13 @@ void Keeper::handle(Message message) {
 }
 
 void Keeper::forget_all() {
-  constexpr std::uint64_t patience_us = 1'000'000;
   for (const auto &[name, file] : files_)
     tell_manager(fmt::format("{}=1\n{}={}", remove_line, name_line, name));
-  ::sd_notify_barrier(0, patience_us);
+  await_manager();
   files_.clear();
 }
 
-/// Whether it will do nothing more. One that is told to end is waited for.
+/// Whether it will do nothing more.
 bool Keeper::worker_has_gone() const {
   return has_news(worker_.process) || (served_once_ && has_news(worker_.life));
 }

@@ -26,10 +26,6 @@ namespace ipc = boost::interprocess;
 
 namespace {
 
-std::int64_t now() {
-  return std::chrono::nanoseconds(std::chrono::system_clock::now().time_since_epoch()).count();
-}
-
 layout::Client record_of(Pid pid) {
   const ProcessIdentity process = identify(pid);
   layout::Client client{.started = process.started, .command = {}, .pid = pid.value, .reserved = 0};
@@ -175,7 +171,7 @@ void describe_daemon(layout::Header &header, std::string_view prefix) {
   header.version = layout::version;
   header.daemon_pid = self.pid.value;
   header.daemon_started = self.started;
-  header.created = now();
+  header.created = ledger_time();
   copy_text(prefix, header.prefix);
   copy_text(kernel_release(), header.kernel);
 }
@@ -204,6 +200,10 @@ Result<void> make_file(const fs::path &path, layout::Header &placed,
 }
 
 } // namespace
+
+std::int64_t ledger_time() {
+  return std::chrono::nanoseconds(std::chrono::system_clock::now().time_since_epoch()).count();
+}
 
 Result<std::unique_ptr<SharedLedger>>
 SharedLedger::create(std::string_view prefix, LedgerCapacity capacity, const fs::path &directory) {
@@ -300,7 +300,7 @@ FileNumber SharedLedger::next_file() {
 Ledger::Record SharedLedger::container_opened(FileNumber file, Pid client) {
   const Record record = containers_.add({.id = file.value,
                                          .opening = 0,
-                                         .opened = now(),
+                                         .opened = ledger_time(),
                                          .client = record_of(client),
                                          .mappings = 0,
                                          .mapped_bytes = 0,
@@ -357,7 +357,7 @@ void SharedLedger::container_gone(Record container) {
 Ledger::Record SharedLedger::group_opened(FileNumber file, GroupId group, Pid client) {
   const Record record = groups_.add({.id = file.value,
                                      .opening = 0,
-                                     .opened = now(),
+                                     .opened = ledger_time(),
                                      .client = record_of(client),
                                      .container = 0,
                                      .backend_file = 0,
@@ -412,7 +412,7 @@ void SharedLedger::group_gone(Record group) {
 
 Ledger::Record SharedLedger::device_opened(Record group, std::string_view name) {
   layout::Device device{
-      .group = groups_.at(group).held().id, .opened = now(), .name = {}, .holders = {}};
+      .group = groups_.at(group).held().id, .opened = ledger_time(), .name = {}, .holders = {}};
   copy_text(name, device.name);
   const Record record = devices_.add(device);
   note_change();

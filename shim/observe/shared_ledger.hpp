@@ -25,7 +25,10 @@
 
 namespace vfio_shim::observe {
 
-/// What a worker that has died has left.
+/// The time now, as records have it: nanoseconds since 1970.
+std::int64_t ledger_time();
+
+/// All that a worker which has died has left.
 struct Inheritance {
   /// A call that it had not answered, or not noted that it had.
   struct Call {

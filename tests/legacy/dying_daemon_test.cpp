@@ -17,6 +17,7 @@
 #include "child.h"
 #include "daemon.h"
 #include "doomed_daemon.h"
+#include "own_state.h"
 #include "patience.h"
 #include "suite.h"
 #include "thread_state.h"
@@ -41,13 +42,6 @@ std::map<int, std::string> descriptors() {
       open.emplace(std::stoi(entry.path().filename()), file.substr(0, file.find(' ')));
   }
   return open;
-}
-
-/// The calling thread's mask, as the kernel has it.
-std::uint64_t blocked_signals() {
-  std::uint64_t mask = 0;
-  ::syscall(SYS_rt_sigprocmask, SIG_BLOCK, nullptr, &mask, sizeof(mask));
-  return mask;
 }
 
 void block_some_signals() {
