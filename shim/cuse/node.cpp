@@ -67,10 +67,12 @@ void Node::disappear() {
   if (session_)
     pool_.remove(*session_);
   session_.reset();
-  // The kernel takes it away, unless we have made it: see find_it().
+  // The kernel takes it away, unless we have made it (see find_it()) or a call is stuck. It leaves a
+  // directory that it did not empty itself.
   struct stat node {};
-  if (device_number_ != 0 && ::stat(path_.c_str(), &node) == 0 && node.st_rdev == device_number_)
-    ::unlink(path_.c_str());
+  if (device_number_ != 0 && ::stat(path_.c_str(), &node) == 0 && node.st_rdev == device_number_ &&
+      ::unlink(path_.c_str()) == 0)
+    ::rmdir(path_.parent_path().c_str());
   device_number_ = 0;
 }
 
