@@ -134,6 +134,7 @@ struct IommuOption {
 };
 static_assert(sizeof(IommuOption) == 24);
 
+inline constexpr std::uint16_t vfio_ioas_get = 0;
 inline constexpr std::uint16_t vfio_ioas_set = 1;
 
 /// Names the IOAS that legacy ioctls on the same iommufd (kernel-compat) speak of.
@@ -148,6 +149,8 @@ static_assert(sizeof(IommuVfioIoas) == 12);
 inline constexpr std::uint32_t hwpt_alloc_nest_parent = 1U << 0;
 /// The domain can tell which pages devices have written to. Linux 6.7.
 inline constexpr std::uint32_t hwpt_alloc_dirty_tracking = 1U << 1;
+/// PASIDs of the device may be attached, too.
+inline constexpr std::uint32_t hwpt_alloc_pasid = 1U << 3;
 
 /// Makes an IOMMU domain that carries an IOAS's mappings, for devices like dev_id. Linux 6.6.
 struct IommuHwptAlloc {

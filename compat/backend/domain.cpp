@@ -12,26 +12,43 @@ namespace vfio_shim {
 
 namespace {
 
-Result<bool> iommu_tracks_dirty(const Fd &iommufd, std::uint32_t devid) {
+/// What a device and its IOMMU can do; nothing, if the IOMMU's driver tells nothing of itself.
+Result<abi::IommuHwInfo> abilities(const Fd &iommufd, std::uint32_t devid) {
   abi::IommuHwInfo info{.dev_id = devid};
   const auto asked = run_ioctl(iommufd, abi::iommu_get_hw_info, &info, "IOMMU_GET_HW_INFO");
-  // An IOMMU whose driver tells nothing of itself tracks nothing.
   if (!asked && asked.error().code != EOPNOTSUPP)
     return pass_on(asked);
-  return asked && (info.out_capabilities & abi::hw_cap_dirty_tracking) != 0;
+  return asked ? info : abi::IommuHwInfo{};
+}
+
+/// Allocates an HWPT that can do as much as possible.
+/// @param tracks To be able to track dirty pages. @param pasids The device has PASIDs: only then may
+///        a client attach these to the same address space.
+Result<std::uint32_t> allocate(const Fd &iommufd, abi::IommuHwptAlloc alloc, bool tracks,
+                               bool pasids) {
+  alloc.flags = (tracks ? abi::hwpt_alloc_dirty_tracking : 0U) |
+                (pasids ? abi::hwpt_alloc_pasid : 0U);
+  const auto done = run_ioctl(iommufd, abi::iommu_hwpt_alloc, &alloc, "IOMMU_HWPT_ALLOC");
+  if (done)
+    return alloc.out_hwpt_id;
+  if (pasids && done.error().code == EOPNOTSUPP) // Not both, or not by this driver.
+    return allocate(iommufd, alloc, tracks, false);
+  return pass_on(done);
 }
 
 } // namespace
 
 Result<std::unique_ptr<Domain>> Domain::make(const Fd &iommufd, std::uint32_t ioas_id,
                                              std::uint32_t devid) {
-  const auto tracks = iommu_tracks_dirty(iommufd, devid);
-  if (!tracks)
-    return pass_on(tracks);
-  abi::IommuHwptAlloc alloc{
-      .flags = *tracks ? abi::hwpt_alloc_dirty_tracking : 0, .dev_id = devid, .pt_id = ioas_id};
-  VFIO_SHIM_TRY(run_ioctl(iommufd, abi::iommu_hwpt_alloc, &alloc, "IOMMU_HWPT_ALLOC"));
-  return std::unique_ptr<Domain>(new Domain(iommufd, alloc.out_hwpt_id, *tracks));
+  const auto info = abilities(iommufd, devid);
+  if (!info)
+    return pass_on(info);
+  const bool tracks = (info->out_capabilities & abi::hw_cap_dirty_tracking) != 0;
+  const auto id = allocate(iommufd, {.dev_id = devid, .pt_id = ioas_id}, tracks,
+                           info->out_max_pasid_log2 != 0);
+  if (!id)
+    return pass_on(id);
+  return std::unique_ptr<Domain>(new Domain(iommufd, *id, tracks));
 }
 
 Domain::~Domain() {

@@ -180,5 +180,15 @@ TEST_F(NativeDirtyPages, AreNotLostWithTheIommuThatSawThem) {
   EXPECT_EQ(dirty()[0] & 8, 8U);
 }
 
+/// What a client does with PASIDs is between it and the kernel, as long as our domain allows it.
+TEST_F(NativeDirtyPages, PasidsCanBeAttachedWhereTheDeviceHasSome) {
+  join(MockBackend::pasid_group);
+  EXPECT_EQ(answer_of(backend_->attach_pasid(MockBackend::pasid_group, 100)), succeeds);
+  start();
+  map(0, 64);
+  write(MockBackend::pasid_group, {3});
+  EXPECT_EQ(dirty()[0], 8U) << "and dirty pages are tracked all the same";
+}
+
 } // namespace
 } // namespace vfio_shim::test

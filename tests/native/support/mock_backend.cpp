@@ -17,7 +17,16 @@ constexpr unsigned long iommu_test_cmd = _IO(abi::iommufd_type, 0xa0);
 constexpr std::uint32_t op_mock_domain_replace = 10;
 constexpr std::uint32_t op_mock_domain_flags = 12;
 constexpr std::uint32_t op_dirty = 13;
+constexpr std::uint32_t op_pasid_attach = 18;
+constexpr std::uint32_t op_pasid_detach = 20;
 constexpr std::uint32_t mock_device_no_dirty = 1U << 0;
+constexpr std::uint32_t mock_device_pasid = 1U << 2;
+
+std::uint32_t flags_of(GroupId group) {
+  if (group == MockBackend::untracked_group)
+    return mock_device_no_dirty;
+  return group == MockBackend::pasid_group ? mock_device_pasid : 0;
+}
 
 struct TestCommand {
   TestCommand(std::uint32_t what, std::uint32_t object) : op(what), id(object) {}
@@ -36,6 +45,10 @@ struct TestCommand {
     struct {
       std::uint32_t pt_id;
     } mock_domain_replace;
+    struct {
+      std::uint32_t pasid;
+      std::uint32_t pt_id;
+    } pasid_attach;
     struct {
       std::uint32_t flags;
       std::uint64_t iova;
@@ -88,7 +101,7 @@ Result<void> MockBackend::claim(const topology::Group &group) {
   make.mock_domain_flags = {.out_stdev_id = 0,
                             .out_hwpt_id = 0,
                             .out_idev_id = 0,
-                            .dev_flags = group.id == untracked_group ? mock_device_no_dirty : 0};
+                            .dev_flags = flags_of(group.id)};
   VFIO_SHIM_TRY(run_ioctl(iommufd_, iommu_test_cmd, &make, "IOMMU_TEST_OP_MOCK_DOMAIN_FLAGS"));
   const std::uint32_t object = make.mock_domain_flags.out_stdev_id;
   auto domain = Domain::make(iommufd_, ioas_->id(), make.mock_domain_flags.out_idev_id);
@@ -99,6 +112,16 @@ Result<void> MockBackend::claim(const topology::Group &group) {
   VFIO_SHIM_TRY(run_ioctl(iommufd_, iommu_test_cmd, &attach, "IOMMU_TEST_OP_MOCK_DOMAIN_REPLACE"));
   devices_[group.id] = {.object = object, .domain = std::move(*domain)};
   return {};
+}
+
+Result<void> MockBackend::attach_pasid(GroupId group, std::uint32_t pasid) {
+  const Device &device = devices_.at(group);
+  TestCommand attach(op_pasid_attach, device.object);
+  attach.pasid_attach = {.pasid = pasid, .pt_id = device.domain->id()};
+  VFIO_SHIM_TRY(run_ioctl(iommufd_, iommu_test_cmd, &attach, "IOMMU_TEST_OP_PASID_ATTACH"));
+  TestCommand detach(op_pasid_detach, device.object);
+  detach.pasid_attach = {.pasid = pasid, .pt_id = 0};
+  return run_ioctl(iommufd_, iommu_test_cmd, &detach, "IOMMU_TEST_OP_PASID_DETACH");
 }
 
 void MockBackend::release(GroupId group) {

@@ -18,6 +18,8 @@ class MockBackend final : public Backend {
 public:
   /// Where a group's IOMMU does not track; that of every other one does.
   static constexpr GroupId untracked_group{99};
+  /// Where the device has PASIDs; no other one has.
+  static constexpr GroupId pasid_group{98};
   /// All that mock IOMMUs translate begins here.
   static constexpr Iova aperture{1U << 24};
 
@@ -27,6 +29,9 @@ public:
 
   /// The group's device writes to the first page of each of @p iovas.
   void write(GroupId group, std::span<const Iova> iovas);
+
+  /// Attaches a PASID of the group's device to the group's domain, and detaches it again.
+  Result<void> attach_pasid(GroupId group, std::uint32_t pasid);
 
   Result<void> claim(const topology::Group &group) override;
   Result<void> attach_claimed() override { return {}; }
