@@ -72,6 +72,12 @@ Result<std::unique_ptr<Recorder>> Recorder::go_on(const std::filesystem::path &f
   if (::pread(opened.get(), &header, sizeof(header), 0) != sizeof(header) ||
       header.magic != trace::magic || header.version != trace::version)
     return fail(EPROTO, file);
+  // Whoever reads it asks whether its writer lives.
+  const ProcessIdentity self = identify(Pid{::getpid()});
+  header.daemon_pid = self.pid.value;
+  header.daemon_started = self.started;
+  if (::pwrite(opened.get(), &header, sizeof(header), 0) != sizeof(header))
+    return fail_errno(file);
   // A record that was written in part is cut off.
   const off_t size = ::lseek(opened.get(), 0, SEEK_END);
   constexpr off_t head = sizeof(header);
