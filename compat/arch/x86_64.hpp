@@ -56,6 +56,11 @@ inline Registers in(const SystemCall &call, ClientAddr end, Registers thread) {
   return thread;
 }
 
+/// The descriptor that the ioctl is on which @p thread has made.
+inline ClientFd file_of_ioctl(const Registers &thread) {
+  return ClientFd{static_cast<int>(thread.rdi)};
+}
+
 /// An ioctl like the one that @p thread has made, but on no file.
 inline SystemCall ioctl_on_nothing(const Registers &thread) {
   return {
@@ -105,6 +110,30 @@ inline Mending to_call_again(const Registers &thread, std::uint64_t signal_mask)
           .answered = 0,
           .duplicate = Mending::no_descriptor,
           .none = Mending::no_descriptor};
+}
+
+/// @p thread, which was interrupted in a system call, as the kernel would let it go on: a call that
+/// had done nothing yet is made again.
+inline Registers going_on(Registers thread) {
+  constexpr std::int64_t restart_sys = -512; // include/linux/errno.h
+  constexpr std::int64_t restart_no_hand = -514;
+  constexpr std::int64_t restart_block = -516;
+  const auto result = static_cast<std::int64_t>(thread.rax);
+  if (result == restart_block || (result >= restart_no_hand && result <= restart_sys)) {
+    thread.rax = result == restart_block ? SYS_restart_syscall : thread.orig_rax;
+    thread.rip -= syscall_instruction.size();
+  }
+  thread.orig_rax = no_system_call;
+  return thread;
+}
+
+/// The Mending of a thread that goes on like that.
+inline Mending to_go_on(const Registers &thread, std::uint64_t signal_mask) {
+  const Registers going = going_on(thread);
+  Mending mending = to_call_again(thread, signal_mask);
+  mending.rax = going.rax;
+  mending.rip = going.rip;
+  return mending;
 }
 
 /// Machine code of ours in a client. Its borrowed thread makes its system calls from here, and is

@@ -55,6 +55,10 @@ BackendFactory backend_factory(BackendKind kind, const topology::Roots &roots,
   return [create = entry_of(kind).create, roots, needs] { return create(roots, needs); };
 }
 
+BackendMaker backend_maker(const BackendNeeds &needs) {
+  return [needs](Fd iommufd) { return IommufdBackend::create_on(std::move(iommufd), needs); };
+}
+
 BackendAdopter backend_adopter(BackendKind kind, const topology::Roots &roots,
                                const BackendNeeds &needs) {
   return [adopt = entry_of(kind).adopt, roots, needs](const BackendState &state,

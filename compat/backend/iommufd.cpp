@@ -71,6 +71,19 @@ Result<std::unique_ptr<Backend>> IommufdBackend::create(const std::filesystem::p
   return backend;
 }
 
+Result<std::unique_ptr<Backend>> IommufdBackend::create_on(Fd iommufd, const BackendNeeds &needs) {
+  abi::IommuVfioIoas legacy{.op = abi::vfio_ioas_get};
+  const auto asked = run_ioctl(iommufd, abi::iommu_vfio_ioas, &legacy, "IOMMU_VFIO_IOAS_GET");
+  if (asked || asked.error().code != ENODEV)
+    return fail(EINVAL, "an iommufd with an address space for legacy calls");
+  auto kept = KeptFile::keep(std::move(iommufd), *needs.store);
+  if (!kept)
+    return pass_on(kept);
+  std::unique_ptr<IommufdBackend> backend(new IommufdBackend(std::move(*kept), needs));
+  VFIO_SHIM_TRY(backend->make_ioas());
+  return backend;
+}
+
 Result<std::unique_ptr<Backend>> IommufdBackend::adopt(const topology::Roots &roots,
                                                        const BackendNeeds &needs,
                                                        const BackendState &state,
@@ -80,12 +93,13 @@ Result<std::unique_ptr<Backend>> IommufdBackend::adopt(const topology::Roots &ro
     return fail(ENOENT, "the container's iommufd has not been kept");
   std::unique_ptr<IommufdBackend> backend(new IommufdBackend(std::move(kept), needs));
   backend->ioas_ = Ioas::adopt(backend->iommufd_, state.ioas);
-  backend->staging_ = std::make_unique<Staging>(backend->iommufd_, *backend->ioas_);
+  backend->share_with_client(terms.shared);
   backend->window_ = terms.window;
   backend->tracking_dirty_ = terms.tracking_dirty;
   for (const BackendState::Group &group : state.groups)
     backend->adopt(group, topology::find(group.id, roots).value_or(topology::Group{group.id, {}}));
-  backend->sweep();
+  if (!terms.shared)
+    backend->sweep();
   return backend;
 }
 
@@ -144,7 +158,7 @@ Result<void> IommufdBackend::make_ioas() {
   if (!made)
     return pass_on(made);
   ioas_ = std::move(*made);
-  staging_ = std::make_unique<Staging>(iommufd_, *ioas_);
+  share_with_client(false);
   abi::IommuVfioIoas legacy{.ioas_id = ioas_->id(), .op = abi::vfio_ioas_set};
   return run_ioctl(iommufd_, abi::iommu_vfio_ioas, &legacy, "IOMMU_VFIO_IOAS_SET");
 }
@@ -223,15 +237,18 @@ Result<void> IommufdBackend::map(Client &client, const MapRequest &request) {
   auto parts = client.memory_parts(request.vaddr, request.size, request.access);
   if (!parts)
     return pass_on(parts);
-  if (std::ranges::any_of(*parts, [](const MemoryPart &part) { return !part.by_file.file; }))
+  if (staging_ &&
+      std::ranges::any_of(*parts, [](const MemoryPart &part) { return !part.by_file.file; }))
     VFIO_SHIM_TRY(staging_->admit(client));
   for (const MemoryPart &part : *parts) {
     const Bytes before = part.start - request.vaddr;
     auto mapped = map_part(client, request.iova + before, part, request.access);
     if (!mapped) {
       // This part may be mapped as well: by a client that died then, or one where the kernel could
-      // not write its answer. Nothing else is in the range.
-      (void)unmap({request.iova, Iova{request.iova.value + request.size.value - 1}});
+      // not write its answer. Unless somebody else has mapped there.
+      const Bytes ours = mapped.error().code == EEXIST ? before : request.size;
+      if (ours.value != 0)
+        (void)unmap({request.iova, Iova{request.iova.value + ours.value - 1}});
       return mapped;
     }
   }
@@ -243,15 +260,42 @@ Result<void> IommufdBackend::map_part(Client &client, Iova iova, const MemoryPar
                                       Access access) {
   if (part.by_file.file)
     return ioas_->map_file(iova, part, access);
-  if (!part.pin_in_client && staging_->map(client, iova, part.start, part.size, access))
+  if (staging_ && !part.pin_in_client && staging_->map(client, iova, part.start, part.size, access))
     return {};
   return ioas_->map_addresses(client, iova, part.start, part.size, access);
 }
 
 Result<void> IommufdBackend::unmap(IovaRange range) {
   VFIO_SHIM_TRY(ioas_->unmap(range));
-  staging_->unmapped(range);
+  if (staging_)
+    staging_->unmapped(range);
   return {};
+}
+
+Result<Fd> IommufdBackend::file_for_client(std::uint64_t iommu_type) {
+  // TYPE1 can cut its mappings anywhere: the kernel has to know before there are any.
+  if (iommu_type != 0 &&
+      ::ioctl(iommufd_.get(), VFIO_SET_IOMMU, static_cast<unsigned long>(iommu_type)) != 0)
+    return fail_errno("VFIO_SET_IOMMU on iommufd");
+  Fd copy = iommufd_.duplicate();
+  if (!copy)
+    return fail_errno("F_DUPFD_CLOEXEC");
+  return copy;
+}
+
+/// Whoever holds the iommufd could reach all that is staged.
+void IommufdBackend::share_with_client(bool shared) {
+  staging_ = shared ? nullptr : std::make_unique<Staging>(iommufd_, *ioas_);
+}
+
+Result<Bytes> IommufdBackend::unmap_as_client(std::uint32_t flags, Iova iova, Bytes size) {
+  vfio_iommu_type1_dma_unmap unmap{};
+  unmap.argsz = sizeof(unmap);
+  unmap.flags = flags;
+  unmap.iova = iova.value;
+  unmap.size = size.value;
+  VFIO_SHIM_TRY(run_ioctl(iommufd_, VFIO_IOMMU_UNMAP_DMA, &unmap, "VFIO_IOMMU_UNMAP_DMA on iommufd"));
+  return Bytes{unmap.size};
 }
 
 Result<void> IommufdBackend::track_dirty(bool on) {

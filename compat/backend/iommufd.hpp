@@ -37,6 +37,8 @@ public:
   /// Opens /dev/iommu and prepares an IOAS that charges pinned pages to the process, as type1 does.
   static Result<std::unique_ptr<Backend>> create(const std::filesystem::path &iommu_node,
                                                  const BackendNeeds &needs = {});
+  /// See BackendMaker. @return EINVAL: it has an address space for legacy calls already.
+  static Result<std::unique_ptr<Backend>> create_on(Fd iommufd, const BackendNeeds &needs);
   /// See BackendAdopter.
   static Result<std::unique_ptr<Backend>> adopt(const topology::Roots &roots,
                                                 const BackendNeeds &needs,
@@ -55,6 +57,9 @@ public:
   Result<AddressSpace> address_space() override;
   Result<void> map(Client &client, const MapRequest &request) override;
   Result<void> unmap(IovaRange range) override;
+  Result<Fd> file_for_client(std::uint64_t iommu_type) override;
+  void share_with_client(bool shared) override;
+  Result<Bytes> unmap_as_client(std::uint32_t flags, Iova iova, Bytes size) override;
   Result<void> track_dirty(bool on) override;
   Result<void> report_dirty(IovaRange range, Bytes page_size, AfterReport after,
                             std::span<std::uint64_t> bitmap) override;
@@ -91,7 +96,8 @@ private:
   KeptFile file_;
   const Fd &iommufd_ = file_.file();
   std::unique_ptr<Ioas> ioas_;
-  std::unique_ptr<Staging> staging_; ///< Where memory that has no file comes from.
+  /// Where memory that has no file comes from. None: a client may have the iommufd.
+  std::unique_ptr<Staging> staging_;
   std::shared_ptr<DeviceMemory> device_memory_;
   std::optional<IovaRange> window_;
   std::map<GroupId, ClaimedGroup> claimed_;

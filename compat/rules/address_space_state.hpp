@@ -13,6 +13,8 @@ struct AddressSpaceState {
   Version version{};
   AddressSpace space;
   MappingTable mappings;
+  /// The client has the iommufd, and maps there by itself. Nobody knows what: `mappings` is empty.
+  bool express = false;
   bool tracking_dirty = false; ///< Between VFIO_IOMMU_DIRTY_PAGES' START and STOP.
 };
 

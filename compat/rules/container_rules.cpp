@@ -22,13 +22,23 @@ Result<MappingTable::Run> find_range(const UnmapDma &call, AddressSpaceState &io
   return iommu.mappings.find_unmap(call.iova, call.size, iommu.space.page_size(), iommu.version);
 }
 
-Result<MappingTable::Run> find_with_bitmap(const UnmapDma &call, AddressSpaceState &iommu) {
+Result<void> check_bitmap(const UnmapDma &call) {
   if (!call.bitmap)
     return fail(EINVAL, "a bitmap goes with no other flag");
-  VFIO_SHIM_TRY(check_dirty_bitmap(*call.bitmap, call.size));
-  auto run = find_range(call, iommu);
-  if (run && (!iommu.tracking_dirty || call.bitmap->page_size != iommu.space.page_size()))
+  return check_dirty_bitmap(*call.bitmap, call.size);
+}
+
+Result<void> check_tracking(const UnmapDma &call, const AddressSpaceState &iommu) {
+  if (!iommu.tracking_dirty || call.bitmap->page_size != iommu.space.page_size())
     return fail(EINVAL, "not tracking, or not in the IOMMU's smallest page size");
+  return {};
+}
+
+Result<MappingTable::Run> find_with_bitmap(const UnmapDma &call, AddressSpaceState &iommu) {
+  VFIO_SHIM_TRY(check_bitmap(call));
+  auto run = find_range(call, iommu);
+  if (run)
+    VFIO_SHIM_TRY(check_tracking(call, iommu));
   return run;
 }
 
@@ -55,7 +65,7 @@ long answer_to(const CheckExtension &call, const AddressSpaceState *iommu) {
   case VFIO_DMA_CC_IOMMU:
     return iommu != nullptr && iommu->space.coherent ? 1 : 0;
   case VFIO_UPDATE_VADDR:
-    return iommu != nullptr ? 1 : 0;
+    return iommu != nullptr && !iommu->express ? 1 : 0;
   default:
     return 0;
   }
@@ -129,6 +139,12 @@ Result<MappingTable::Run> find_unmap(const UnmapDma &call, AddressSpaceState &io
   return run;
 }
 
+Result<IovaRange> check_unmap_and_report(const UnmapDma &call, const AddressSpaceState &iommu) {
+  VFIO_SHIM_TRY(check_bitmap(call));
+  VFIO_SHIM_TRY(check_tracking(call, iommu));
+  return check_report({.iova = call.iova, .size = call.size, .bitmap = *call.bitmap}, iommu);
+}
+
 Result<void> check_flags(const DirtyPages &call) {
   switch (call.flags) {
   case VFIO_IOMMU_DIRTY_PAGES_FLAG_START:
@@ -149,7 +165,7 @@ Result<void> check_start_of_tracking(AddressSpaceState &iommu) {
   return {};
 }
 
-Result<MappingTable::Run> find_report(const DirtyPages::Range &range, AddressSpaceState &iommu) {
+Result<IovaRange> check_report(const DirtyPages::Range &range, const AddressSpaceState &iommu) {
   const std::uint64_t first = range.iova.value;
   const std::uint64_t size = range.size.value;
   if (size == 0)
@@ -165,7 +181,14 @@ Result<MappingTable::Run> find_report(const DirtyPages::Range &range, AddressSpa
     return fail(EINVAL, "not aligned to the IOMMU's page size");
   if (!iommu.tracking_dirty)
     return fail(EINVAL, "not tracking");
-  return iommu.mappings.find_whole({range.iova, Iova{last}});
+  return IovaRange{range.iova, Iova{last}};
+}
+
+Result<MappingTable::Run> find_report(const DirtyPages::Range &range, AddressSpaceState &iommu) {
+  const auto iovas = check_report(range, iommu);
+  if (!iovas)
+    return pass_on(iovas);
+  return iommu.mappings.find_whole(*iovas);
 }
 
 } // namespace vfio_shim::rules

@@ -53,15 +53,23 @@ Result<MappingTable::Mappings::iterator> find_without_vaddr(const MapDma &call,
 ///         MappingTable::find_unmap().
 Result<MappingTable::Run> find_unmap(const UnmapDma &call, AddressSpaceState &iommu);
 
+/// The IOVAs that are to be reported on and unmapped where nobody knows the mappings.
+/// @return As find_unmap() and check_report().
+Result<IovaRange> check_unmap_and_report(const UnmapDma &call, const AddressSpaceState &iommu);
+
 /// @return EINVAL: not exactly one known flag.
 Result<void> check_flags(const DirtyPages &call);
 
 /// @return EINVAL: a mapping is too large to be tracked.
 Result<void> check_start_of_tracking(AddressSpaceState &iommu);
 
+/// The IOVAs to report on.
+/// @return EINVAL: size 0, misaligned, not tracking, a bitmap that does not fit. EOVERFLOW: past
+///         the end of the address space.
+Result<IovaRange> check_report(const DirtyPages::Range &range, const AddressSpaceState &iommu);
+
 /// The mappings to report on.
-/// @return EINVAL: size 0, misaligned, not tracking, a mapping that would be cut in two, a bitmap
-///         that does not fit. EOVERFLOW: past the end of the address space.
+/// @return EINVAL: a mapping that would be cut in two. As check_report().
 Result<MappingTable::Run> find_report(const DirtyPages::Range &range, AddressSpaceState &iommu);
 
 } // namespace vfio_shim::rules

@@ -8,6 +8,10 @@
 #include <utility>
 
 #include <fmt/format.h>
+#include <linux/kcmp.h>
+#include <linux/vfio.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "iova_window.hpp"
 
@@ -43,6 +47,16 @@ Result<std::shared_ptr<Container>> Container::open(ContainerOptions options, Fil
   return opened;
 }
 
+Result<std::shared_ptr<Container>>
+Container::open_on(Fd iommufd, ContainerOptions options, FileNumber file, Pid client) {
+  auto opened = open(std::move(options), file, client);
+  if (opened) {
+    (*opened)->clients_file_ = std::move(iommufd);
+    (*opened)->note_closed();
+  }
+  return opened;
+}
+
 Container::Container(ContainerOptions options, FileNumber file, Pid client)
     : options_(std::move(options)),
       ledger_(options_.ledger != nullptr ? *options_.ledger : silent_ledger_),
@@ -60,7 +74,8 @@ Result<std::shared_ptr<Container>> Container::adopt(ContainerOptions options,
   auto backend =
       adopted->options_.adopt_backend(state.backend, {.window = adopted->options_.iova_window,
                                                       .attached = adopted->iommu_ != nullptr,
-                                                      .tracking_dirty = state.tracking_dirty});
+                                                      .tracking_dirty = state.tracking_dirty,
+                                                      .shared = state.express});
   if (!backend)
     return pass_on(backend);
   adopted->backend_ = std::move(*backend);
@@ -71,8 +86,11 @@ Result<std::shared_ptr<Container>> Container::adopt(ContainerOptions options,
       member->stay_ = Membership::Stay::while_a_device_is_open;
     adopted->groups_.emplace(group.id, std::move(member));
   }
+  if (state.express)
+    if (auto file = adopted->backend_->file_for_client(0))
+      adopted->set_express(std::make_shared<const Fd>(std::move(*file)));
   // What is not attached now is attached by the next map, as in a worker that lives.
-  if (adopted->iommu_)
+  if (adopted->iommu_ && !state.express)
     VFIO_SHIM_TRY(adopted->read_address_space());
   adopted->note_backend();
   return adopted;
@@ -89,6 +107,7 @@ Container::Container(ContainerOptions options, const ContainerState &state)
       rules::AddressSpaceState{.version = rules::version_of(state.iommu_type),
                                .space = {},
                                .mappings = rules::MappingTable(options_.mapping_limit),
+                               .express = state.express,
                                .tracking_dirty = state.tracking_dirty});
   for (const MappingState &mapping : state.mappings) {
     const MappingEntry &entry = mapping.entry;
@@ -134,8 +153,10 @@ Result<std::shared_ptr<Membership>> Container::join(const topology::Group &group
       backend_->release(group.id);
   }
   if (!joined) {
-    if (groups_.empty())
+    if (groups_.empty()) {
+      end_address_space();
       backend_.reset();
+    }
     return pass_on(seen_by_client(std::move(joined)));
   }
   auto member = std::make_shared<Membership>(group.id, group_record);
@@ -172,17 +193,31 @@ void Container::follow(Membership &member, const topology::Group &present) {
     member.present_ = present;
   }
   put_off_ = true;
-  const Turn turn(*this, std::try_to_lock);
+  if (express_file())
+    (void)let_go_aside(member);
+  else
+    const Turn turn(*this, std::try_to_lock);
 }
 
 Departure Container::try_to_let_go(Membership &member, Membership::Stay stay) {
   if (member.stay_ < stay) // Its group asks for one thing at a time.
     member.stay_ = stay;
   put_off_ = true;
+  if (express_file())
+    return let_go_aside(member) ? (member.ended() ? Departure::left : Departure::device_open)
+                                : Departure::busy;
   const Turn turn(*this, std::try_to_lock);
   if (member.ended())
     return Departure::left;
   return turn.has_come() ? Departure::device_open : Departure::busy;
+}
+
+/// Does what was put off where it can be waited for: a client that maps by itself can keep the
+/// kernel from taking its address space away.
+/// @return Whether it has been done.
+bool Container::let_go_aside(const Membership & /*member*/) {
+  constexpr std::chrono::milliseconds patience{100};
+  return aside_.run([this] { const Turn turn(*this); }, patience);
 }
 
 /// Does what was put off.
@@ -203,10 +238,11 @@ void Container::catch_up() {
   }
 }
 
-/// A map that a process which has died has lent to a client (an errand) may not be over: it waits
-/// for pages of that client, and whoever took the address space away would wait for it.
+/// A map that a process which has died has lent to a client (an errand) may not be over, or one that
+/// a client makes by itself: it waits for pages of that client, and whoever took the address space
+/// away would wait for it.
 bool Container::has_map_under_way() {
-  if (!inherited_ || groups_.size() > 1 || !iommu_)
+  if (groups_.size() > 1 || !iommu_ || !(inherited_ || iommu_->express))
     return false; // Here calls have their turn, or the address space stays.
   const auto unmapped = backend_->unmap({Iova{0}, Iova{UINT64_MAX}});
   return !unmapped && unmapped.error().code == EBUSY;
@@ -282,6 +318,39 @@ std::optional<std::vector<std::string>> Container::try_open_devices(GroupId grou
   return backend_ ? backend_->open_devices(group) : std::vector<std::string>{};
 }
 
+/// From now on the client maps by itself: what it calls its container is the backend's own file. If
+/// that cannot be, all stays as it is.
+void Container::go_express(Client &client, std::uint64_t iommu_type) {
+  auto file = backend_->file_for_client(iommu_type);
+  if (!file)
+    return;
+  set_express(std::make_shared<const Fd>(std::move(*file))); // Before the client has it.
+  const auto put = client.put_in_place(*express_file(), *this);
+  if (!put && put.error().code != ESRCH)
+    set_express(nullptr);
+}
+
+void Container::set_express(std::shared_ptr<const Fd> file) {
+  const bool on = file != nullptr;
+  ledger_.express(record_, on);
+  if (backend_)
+    backend_->share_with_client(on);
+  if (iommu_)
+    iommu_->express = on;
+  const std::scoped_lock lock(express_mutex_);
+  express_ = std::move(file);
+}
+
+std::shared_ptr<const Fd> Container::express_file() const {
+  const std::scoped_lock lock(express_mutex_);
+  return express_;
+}
+
+bool Container::is_express_as(const Fd &file) const {
+  const auto own = express_file();
+  return own && ::syscall(SYS_kcmp, ::getpid(), ::getpid(), KCMP_FILE, own->get(), file.get()) == 0;
+}
+
 Result<void> Container::may_grow() const {
   return options_.may_grow ? options_.may_grow() : Result<void>{};
 }
@@ -289,12 +358,38 @@ Result<void> Container::may_grow() const {
 Result<void> Container::make_backend_if_none() {
   if (backend_)
     return {};
+  if (clients_file_)
+    return make_backend_on_clients_file();
   auto made = options_.make_backend();
   if (!made)
     return pass_on(made);
   if (options_.iova_window)
     VFIO_SHIM_TRY((*made)->keep_usable(*options_.iova_window));
   backend_ = std::move(*made);
+  return {};
+}
+
+/// The client has set the IOMMU before, or will, in a call that nobody but the kernel sees.
+Result<void> Container::make_backend_on_clients_file() {
+  Fd copy = clients_file_.duplicate();
+  if (!copy)
+    return fail_errno("F_DUPFD_CLOEXEC");
+  auto made = options_.make_backend_on(std::move(copy));
+  if (!made)
+    return pass_on(made);
+  backend_ = std::move(*made);
+  iommu_ = std::make_unique<rules::AddressSpaceState>(
+      rules::AddressSpaceState{.version = rules::Version::v2,
+                               .space = {},
+                               .mappings = rules::MappingTable(options_.mapping_limit)});
+  auto shared = backend_->file_for_client(0);
+  if (!shared) {
+    iommu_.reset();
+    backend_.reset();
+    return pass_on(shared);
+  }
+  set_express(std::make_shared<const Fd>(std::move(*shared)));
+  ledger_.iommu_set(record_, VFIO_TYPE1v2_IOMMU);
   return {};
 }
 
@@ -356,6 +451,8 @@ void Container::end_address_space() {
   for (auto mapping = run.begin; mapping != run.end; ++mapping)
     ledger_.unmapped(record_, mapping->second.record);
   iommu_.reset();
+  if (express_file())
+    set_express(nullptr);
   ledger_.iommu_set(record_, 0);
 }
 

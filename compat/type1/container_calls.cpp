@@ -52,6 +52,8 @@ struct ContainerCalls {
     }
     container.note_backend();
     container.ledger_.iommu_set(container.record_, static_cast<std::uint32_t>(call.type));
+    if (container.options_.express && container.options_.express(client))
+      container.go_express(client, call.type);
     return 0;
   }
 
@@ -69,6 +71,10 @@ struct ContainerCalls {
     auto &iommu = *container.iommu_;
     VFIO_SHIM_TRY(rules::check_map(call, iommu));
     VFIO_SHIM_TRY(container.attach_claimed());
+    if (iommu.express) { // The kernel knows what is mapped already.
+      VFIO_SHIM_TRY(container.backend_->map(client, call.request()));
+      return 0;
+    }
     // Once it is mapped, nothing may fail any more.
     const MapRequest request = call.request();
     auto entry = MappingTable::entry_of(request);
@@ -88,6 +94,8 @@ struct ContainerCalls {
   }
 
   Result<long> operator()(const rules::UnmapDma &call) const {
+    if (container.iommu_->express)
+      return unmap_as_client(call);
     const auto run = rules::find_unmap(call, *container.iommu_);
     if (!run)
       return pass_on(run);
@@ -115,6 +123,9 @@ struct ContainerCalls {
 
   /// Answers a call that has been carried out, but not answered.
   Result<long> answer_again(const rules::LegacyCall &call) const {
+    if (const auto *const set = std::get_if<rules::SetIommu>(&call);
+        set != nullptr && container.iommu_ && container.iommu_->express)
+      container.go_express(client, set->type); // It calls on the old file, so it came no further.
     const auto *const unmap = std::get_if<rules::UnmapDma>(&call);
     return unmap != nullptr ? answer_with(*unmap, outcome->size) : Result<long>(0);
   }
@@ -126,6 +137,22 @@ private:
     answer.bitmap.reset();
     VFIO_SHIM_TRY(client.write(argument, rules::encode(answer)));
     return 0;
+  }
+
+  /// What is mapped there is between the client and the kernel.
+  Result<long> unmap_as_client(const rules::UnmapDma &call) const {
+    if (call.gets_bitmap()) {
+      const auto range = rules::check_unmap_and_report(call, *container.iommu_);
+      if (!range)
+        return pass_on(range);
+      VFIO_SHIM_TRY(type1::report_range(*container.backend_, client, *range, false,
+                                        {.place = *call.bitmap, .base = call.iova},
+                                        AfterReport::keep));
+    }
+    const std::uint32_t flags =
+        call.flags & ~std::uint32_t{VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP};
+    const auto unmapped = container.backend_->unmap_as_client(flags, call.iova, call.size);
+    return unmapped ? answer_with(call, *unmapped) : pass_on(unmapped);
   }
 
   /// A call that was lent to the client (an errand) by a process that has died may have mapped it
@@ -214,6 +241,8 @@ Result<long> Container::call(Client &client, unsigned int command, std::uint64_t
     if (calls.outcome && calls.outcome->carried_out)
       return calls.answer_again(*call);
     VFIO_SHIM_TRY(rules::check_operation(operation, iommu_.get())); // The last group may have left.
+    if (iommu_ && iommu_->space.page_sizes == 0)
+      VFIO_SHIM_TRY(read_address_space()); // Put off in adopt().
     return std::visit(calls, *call);
   });
 }

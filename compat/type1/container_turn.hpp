@@ -16,10 +16,13 @@ public:
   explicit Turn(Container &container) : container_(container), lock_(container.mutex_) {
     container_.catch_up();
   }
-  /// Waits for nobody.
+  /// Waits for nobody. With a client that maps by itself, what others put off is left to
+  /// Container::aside_.
   Turn(Container &container, std::try_to_lock_t /*instead_of_waiting*/)
-      : container_(container), lock_(container.mutex_, std::try_to_lock) {
-    if (has_come())
+      : container_(container),
+        lock_(container.mutex_, std::try_to_lock),
+        catches_up_(!container.express_file()) {
+    if (has_come() && catches_up_)
       container_.catch_up();
   }
   Turn(const Turn &) = delete;
@@ -27,6 +30,10 @@ public:
   ~Turn() {
     if (!has_come())
       return;
+    if (!catches_up_) {
+      lock_.unlock();
+      return;
+    }
     // What is put off just before the lock is given up must not be left to nobody.
     do {
       container_.catch_up();
@@ -40,6 +47,7 @@ public:
 private:
   Container &container_;
   std::unique_lock<std::mutex> lock_;
+  bool catches_up_ = true;
 };
 
 } // namespace vfio_shim

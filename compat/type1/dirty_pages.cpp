@@ -42,27 +42,6 @@ Result<long> stop(rules::AddressSpaceState &iommu, Backend &backend, const Dirty
   return 0;
 }
 
-Result<long> get_bitmap(rules::AddressSpaceState &iommu, Backend &backend, Client &client,
-                        const rules::DirtyPages::Range &range, const DirtyBooks &books) {
-  const auto run = rules::find_report(range, iommu);
-  if (!run)
-    return pass_on(run);
-  const DirtyBitmap bitmap{.place = range.bitmap, .base = range.iova};
-  // Until the client has all of it, all of it can be reported once more.
-  auto entry = run->begin;
-  Result<void> reported;
-  while (entry != run->end && reported) {
-    reported = report_dirty(backend, client, *entry, bitmap, AfterReport::clean, books);
-    if (reported)
-      ++entry;
-  }
-  if (reported)
-    client.about_to({.kind = Intention::Kind::done});
-  for (auto done = run->begin; done != entry; ++done)
-    set_all_dirty(done->second, false, books);
-  return reported ? Result<long>(0) : pass_on(reported);
-}
-
 /// Puts @p count bits into the client's bitmap, from bit @p first on.
 Result<void> write_bits(Client &client, ClientAddr bitmap, std::uint64_t first,
                         std::span<const std::uint64_t> bits, std::uint64_t count) {
@@ -91,6 +70,51 @@ Result<void> report_piece(Backend &backend, Client &client, IovaRange range, boo
 
 } // namespace
 
+Result<void> report_range(Backend &backend, Client &client, IovaRange range, bool all_dirty,
+                          const DirtyBitmap &bitmap, AfterReport after) {
+  const std::uint64_t piece = pages_at_once * bitmap.place.page_size.value;
+  const std::uint64_t size = (range.last - range.first).value + 1;
+  for (std::uint64_t done = 0; done < size; done += piece) {
+    const Iova first = range.first + Bytes{done};
+    VFIO_SHIM_TRY(report_piece(backend, client,
+                               {first, Iova{first.value + std::min(piece, size - done) - 1}},
+                               all_dirty, bitmap, after));
+  }
+  return {};
+}
+
+namespace {
+
+Result<long> get_bitmap(rules::AddressSpaceState &iommu, Backend &backend, Client &client,
+                        const rules::DirtyPages::Range &range, const DirtyBooks &books) {
+  const DirtyBitmap bitmap{.place = range.bitmap, .base = range.iova};
+  if (iommu.express) { // What is mapped there is between the client and the kernel.
+    const auto iovas = rules::check_report(range, iommu);
+    if (!iovas)
+      return pass_on(iovas);
+    VFIO_SHIM_TRY(report_range(backend, client, *iovas, false, bitmap, AfterReport::clean));
+    return 0;
+  }
+  const auto run = rules::find_report(range, iommu);
+  if (!run)
+    return pass_on(run);
+  // Until the client has all of it, all of it can be reported once more.
+  auto entry = run->begin;
+  Result<void> reported;
+  while (entry != run->end && reported) {
+    reported = report_dirty(backend, client, *entry, bitmap, AfterReport::clean, books);
+    if (reported)
+      ++entry;
+  }
+  if (reported)
+    client.about_to({.kind = Intention::Kind::done});
+  for (auto done = run->begin; done != entry; ++done)
+    set_all_dirty(done->second, false, books);
+  return reported ? Result<long>(0) : pass_on(reported);
+}
+
+} // namespace
+
 Result<long> dirty_pages(rules::AddressSpaceState &iommu, Backend &backend, Client &client,
                          const rules::DirtyPages &call, const DirtyBooks &books) {
   VFIO_SHIM_TRY(rules::check_flags(call));
@@ -105,17 +129,12 @@ Result<void> report_dirty(Backend &backend, Client &client,
                           rules::MappingTable::Mappings::value_type &entry,
                           const DirtyBitmap &bitmap, AfterReport after, const DirtyBooks &books) {
   auto &[iova, mapping] = entry;
-  const std::uint64_t piece = pages_at_once * bitmap.place.page_size.value;
   // Until the client has it all: what the IOMMU has told and the client has not heard would be
   // lost.
   const bool all_dirty = mapping.all_dirty;
   set_all_dirty(mapping, true, books);
-  for (std::uint64_t done = 0; done < mapping.size.value; done += piece) {
-    const Iova first = iova + Bytes{done};
-    const std::uint64_t size = std::min(piece, mapping.size.value - done);
-    VFIO_SHIM_TRY(report_piece(backend, client, {first, Iova{first.value + size - 1}}, all_dirty,
-                               bitmap, after));
-  }
+  VFIO_SHIM_TRY(report_range(backend, client, {iova, Iova{iova.value + mapping.size.value - 1}},
+                             all_dirty, bitmap, after));
   if (after == AfterReport::keep)
     set_all_dirty(mapping, all_dirty, books);
   return {};

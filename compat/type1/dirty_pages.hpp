@@ -27,6 +27,11 @@ struct DirtyBooks {
 Result<long> dirty_pages(rules::AddressSpaceState &iommu, Backend &backend, Client &client,
                          const rules::DirtyPages &call, const DirtyBooks &books);
 
+/// Puts the bits of @p range where they belong in the client's bitmap.
+/// @param all_dirty Of all its pages. @return EFAULT: the bitmap is not there.
+Result<void> report_range(Backend &backend, Client &client, IovaRange range, bool all_dirty,
+                          const DirtyBitmap &bitmap, AfterReport after);
+
 /// Puts the bits of one mapping where they belong in the client's bitmap.
 ///
 /// The bitmap's other bits stay as they are, but for those behind the mapping in the last u64 that

@@ -130,6 +130,21 @@ public:
   /// Unmaps whatever lies in the range; no mapping may be cut by it.
   virtual Result<void> unmap(IovaRange range) = 0;
 
+  /// The file by which a client can map and unmap here by itself, with the kernel's own legacy
+  /// calls, for an IOMMU of that type. Nothing may be mapped yet.
+  /// @return EOPNOTSUPP: there is none.
+  virtual Result<Fd> file_for_client(std::uint64_t /*iommu_type*/) {
+    return fail(EOPNOTSUPP, "a backend that a client cannot map in by itself");
+  }
+  /// From now on the client may have that file; or has not got it. While it may, map() does not lend
+  /// memory to the backend for longer than the call.
+  virtual void share_with_client(bool /*shared*/) {}
+  /// Carries VFIO_IOMMU_UNMAP_DMA out as the kernel's own call does on that file.
+  /// @return What was unmapped.
+  virtual Result<Bytes> unmap_as_client(std::uint32_t /*flags*/, Iova /*iova*/, Bytes /*size*/) {
+    return fail(EOPNOTSUPP, "a backend that a client cannot map in by itself");
+  }
+
   /// Has the IOMMUs note which pages devices write to, from now on; or no longer.
   virtual Result<void> track_dirty(bool on) = 0;
 
@@ -167,11 +182,18 @@ private:
 /// Makes the backend of a new container.
 using BackendFactory = std::function<Result<std::unique_ptr<Backend>>()>;
 
+/// Makes the backend of a container whose file is an iommufd of the client's, where no legacy call
+/// has made an address space.
+using BackendMaker = std::function<Result<std::unique_ptr<Backend>>(Fd iommufd)>;
+
 /// A container's knowledge of a backend that is to be taken over.
 struct BackendTerms {
   std::optional<IovaRange> window; ///< As given to Backend::keep_usable().
   bool attached = false;           ///< attach_claimed() has succeeded before.
   bool tracking_dirty = false;
+  /// See Backend::share_with_client(). Then nothing is asked of the kernel: the client could keep
+  /// us waiting.
+  bool shared = false;
 };
 
 /// Takes over what a process that has died has held. What it was about to do and had not told is

@@ -52,6 +52,9 @@ struct BackendNeeds {
 BackendFactory backend_factory(BackendKind kind, const topology::Roots &roots = {},
                                const BackendNeeds &needs = {});
 
+/// Makes backends on iommufds of clients.
+BackendMaker backend_maker(const BackendNeeds &needs = {});
+
 /// Takes backends of that kind over.
 BackendAdopter backend_adopter(BackendKind kind, const topology::Roots &roots = {},
                                const BackendNeeds &needs = {});

@@ -148,6 +148,14 @@ public:
   /// Installs @p file in the client, close-on-exec. @return Its number there; EMFILE as open()
   /// does.
   virtual Result<ClientFd> hand_over(const Fd &file) = 0;
+
+  /// Puts @p file in the place of the client's descriptor that the call is on, if that is a file of
+  /// @p container still.
+  /// @return EOPNOTSUPP: not in this client. ESRCH: it died meanwhile. After any other error the
+  ///         client has nothing of @p file.
+  virtual Result<void> put_in_place(const Fd & /*file*/, const Container & /*container*/) {
+    return fail(EOPNOTSUPP, "a client whose descriptors are not ours to replace");
+  }
 };
 
 } // namespace vfio_shim

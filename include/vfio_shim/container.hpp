@@ -6,6 +6,7 @@
 #include "vfio_shim/client.hpp"
 #include "vfio_shim/ledger.hpp"
 #include "vfio_shim/result.hpp"
+#include "vfio_shim/side_thread.hpp"
 #include "vfio_shim/state.hpp"
 #include "vfio_shim/units.hpp"
 
@@ -44,6 +45,11 @@ struct ContainerOptions {
   std::function<Result<void>()> may_grow{};
   /// Takes the backends of another process over; for Container::adopt().
   BackendAdopter adopt_backend{};
+  /// Asked when a client sets the IOMMU: whether it is to map by itself from then on, on the
+  /// backend's own file. None: nobody is.
+  std::function<bool(const Client &)> express{};
+  /// For Container::open_on().
+  BackendMaker make_backend_on{};
 };
 
 /// How far a group has come on its way out. It waits for nobody.
@@ -94,6 +100,11 @@ public:
   static Result<std::shared_ptr<Container>> open(ContainerOptions options, FileNumber file,
                                                  Pid client);
 
+  /// Opens a container whose file is @p iommufd already, as after ContainerOptions::express: what
+  /// the first group joins it has an address space. @return As open().
+  static Result<std::shared_ptr<Container>> open_on(Fd iommufd, ContainerOptions options,
+                                                    FileNumber file, Pid client);
+
   /// Takes over a container of a process that has died, with the groups that are in it.
   /// @return As ContainerOptions::adopt_backend.
   static Result<std::shared_ptr<Container>> adopt(ContainerOptions options,
@@ -131,6 +142,10 @@ public:
 
   /// Its file is closed.
   void note_closed();
+
+  /// Whether @p file is what a client of this container has in its place (ContainerOptions::express).
+  /// Waits for nobody.
+  bool is_express_as(const Fd &file) const;
 
   /// Its record in the ledger.
   Ledger::Record record() const { return record_; }
@@ -172,6 +187,11 @@ private:
   void follow_news(Membership &member);
   bool is_to_leave(const Membership &member);
   bool has_map_under_way();
+  bool let_go_aside(const Membership &member);
+  Result<void> make_backend_on_clients_file();
+  void go_express(Client &client, std::uint64_t iommu_type);
+  void set_express(std::shared_ptr<const Fd> file);
+  std::shared_ptr<const Fd> express_file() const;
   void let_go(Membership &member);
   Result<void> may_grow() const;
   Result<void> make_backend_if_none();
@@ -196,6 +216,10 @@ private:
   std::unique_ptr<Backend> backend_; ///< While groups_ is not empty.
   std::uint64_t noted_changes_ = 0;  ///< The state of backend_ that is in the ledger.
   std::unique_ptr<rules::AddressSpaceState> iommu_; ///< From VFIO_SET_IOMMU on.
+  mutable std::mutex express_mutex_;                ///< Guards what follows; nobody waits with it.
+  std::shared_ptr<const Fd> express_;               ///< What the client has in the file's place.
+  Fd clients_file_;                                 ///< Of open_on(), for its backends.
+  SideThread aside_;                                ///< Last: it uses all of the above.
 };
 
 } // namespace vfio_shim

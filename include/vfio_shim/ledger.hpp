@@ -44,6 +44,10 @@ public:
   virtual void iommu_set(Record /*container*/, std::uint32_t /*type*/) {}
   /// Between the START and the STOP of VFIO_IOMMU_DIRTY_PAGES.
   virtual void dirty_tracked(Record /*container*/, bool /*on*/) {}
+  /// The client is about to map by itself; or does not any more.
+  virtual void express(Record /*container*/, bool /*on*/) {}
+  /// Calls on the file of a container without groups are for another one.
+  virtual void stands_for(Record /*container*/, Record /*other*/) {}
   /// What its backend holds has changed. A group's part is group_backed().
   virtual void container_backed(Record /*container*/, FileStore::Number /*file*/,
                                 std::uint32_t /*ioas*/) {}

@@ -27,6 +27,7 @@ void add_release(CommandLine &line);
 void add_run(CommandLine &line);
 void add_status(CommandLine &line);
 void add_upgrade(CommandLine &line);
+void add_express(CommandLine &line);
 void add_doctor(CommandLine &line);
 void add_trace(CommandLine &line);
 void add_top(CommandLine &line);

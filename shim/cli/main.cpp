@@ -49,6 +49,7 @@ int run_command_line(int argc, char **argv) {
   add_release(line);
   add_run(line);
   add_upgrade(line);
+  add_express(line);
   add_status(line);
   add_doctor(line);
   add_trace(line);

@@ -1,5 +1,6 @@
 #include "cli/backend_option.hpp"
 #include "cli/command_line.hpp"
+#include "cli/express_option.hpp"
 #include "cli/limit_options.hpp"
 #include "cli/observing_options.hpp"
 
@@ -40,6 +41,7 @@ struct RunOptions {
   std::string log_level = "warning";
   Limits limits;
   BackendChoice backend;
+  ExpressChoice express;
   daemon::ObservingOptions observing;
   std::vector<std::string> command;
 };
@@ -110,7 +112,8 @@ int wait_for_command(pid_t child, const sigset_t &signals) {
 }
 
 /// None if that is not wanted, or if it would keep the daemon from borrowing the command's threads.
-std::optional<supervise::Supervisor> start_supervisor(const RunOptions &options) {
+std::optional<supervise::Supervisor> start_supervisor(const RunOptions &options,
+                                                      const std::string &prefix) {
   if (!options.supervised)
     return std::nullopt;
   if (!supervise::can_suspend_traps()) {
@@ -119,7 +122,7 @@ std::optional<supervise::Supervisor> start_supervisor(const RunOptions &options)
         "CONFIG_CHECKPOINT_RESTORE");
     return std::nullopt;
   }
-  auto supervisor = supervise::Supervisor::start();
+  auto supervisor = supervise::Supervisor::start("/dev/" + prefix + "/vfio");
   if (!supervisor) {
     (void)complain(supervisor.error());
     return std::nullopt;
@@ -128,7 +131,7 @@ std::optional<supervise::Supervisor> start_supervisor(const RunOptions &options)
 }
 
 int run_command(const RunOptions &options, const std::string &prefix) {
-  const auto supervisor = start_supervisor(options);
+  const auto supervisor = start_supervisor(options, prefix);
   sigset_t signals;
   sigset_t before;
   sigemptyset(&signals);
@@ -149,6 +152,7 @@ daemon::DaemonOptions options_of_daemon(const RunOptions &options) {
   daemon.server.mapping_limit = options.limits.mappings;
   daemon.server.iova_window = options.limits.iova_window;
   daemon.server.backend = options.backend.kind;
+  daemon.server.express = options.express.predicate();
   daemon.observing = options.observing;
   return daemon;
 }
@@ -157,10 +161,14 @@ int run(const RunOptions &options) {
   spdlog::set_level(spdlog::level::from_str(options.log_level));
   if (options.backend.asks_too_much())
     return exit_usage;
+  if (options.express.given && options.backend.kind != BackendKind::iommufd) {
+    spdlog::error("--express needs --backend {}", backend_name(BackendKind::iommufd));
+    return exit_usage;
+  }
   const std::string prefix = options.prefix.empty() ? daemon::default_prefix() : options.prefix;
   // A daemon that serves may have another backend or other limits, and records nothing for us.
   const bool private_daemon = options.private_daemon || options.backend.given ||
-                              options.limits.given || options.observing.need_own_daemon();
+                              options.express.given || options.limits.given || options.observing.need_own_daemon();
   if (!private_daemon && daemon::is_served(prefix))
     return run_command(options, prefix);
   if (!options.prefix.empty())
@@ -189,6 +197,7 @@ void add_run(CommandLine &line) {
                  "Start a daemon for this command even if one serves")
       ->excludes(prefix);
   add_backend_option(*command, options->backend)->excludes(prefix);
+  add_express_option(*command, options->express)->excludes(prefix);
   add_limit_options(*command, options->limits, prefix);
   add_observing_options(*command, options->observing, prefix); // Implies --private.
   command->add_flag_callback(

@@ -1,5 +1,6 @@
 #include "cli/backend_option.hpp"
 #include "cli/command_line.hpp"
+#include "cli/express_option.hpp"
 #include "cli/limit_options.hpp"
 #include "cli/observing_options.hpp"
 #include "cli/own_program.hpp"
@@ -21,6 +22,7 @@ struct ServeOptions {
   daemon::DaemonOptions daemon;
   BackendChoice backend;
   Limits limits;
+  ExpressChoice express;
   std::string container_mode = "0666";
   std::string group_mode = "0600";
   std::string owner;
@@ -81,6 +83,11 @@ int serve(ServeOptions options) {
   options.daemon.server.backend = options.backend.kind;
   options.daemon.server.mapping_limit = options.limits.mappings;
   options.daemon.server.iova_window = options.limits.iova_window;
+  options.daemon.server.express = options.express.predicate();
+  if (options.express.given && options.backend.kind != BackendKind::iommufd) {
+    spdlog::error("--express needs --backend {}", backend_name(BackendKind::iommufd));
+    return exit_usage;
+  }
   if (options.daemon.take_over)
     options.daemon.server.prefix = "vfio";
   options.daemon.command = own_command_line();
@@ -133,6 +140,7 @@ void add_serve(CommandLine &line) {
       ->capture_default_str();
   add_limit_options(*command, options->limits);
   add_backend_option(*command, options->backend);
+  add_express_option(*command, options->express);
   command->add_flag("--wait-for-devices", options->daemon.wait_for_devices,
                     "Start even if no device is bound to a vfio driver yet");
   add_observing_options(*command, options->daemon.observing);

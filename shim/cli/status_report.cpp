@@ -77,8 +77,9 @@ std::string mapping_text(const Snapshot::Mapping &mapping) {
 void add_container(Table &table, const Snapshot::Container &container, Time now) {
   const auto type = iommu_type_name(container.iommu_type);
   table.add_row({std::to_string(container.id), client_text(container.client),
-                 std::string(type.empty() ? "none set" : type), std::to_string(container.mappings),
-                 human_bytes(container.mapped_bytes), age(container.opened, now)});
+                 std::string(type.empty() ? "none set" : type),
+                 container.express ? "express" : std::to_string(container.mappings),
+                 container.express ? "" : human_bytes(container.mapped_bytes), age(container.opened, now)});
   for (const Snapshot::Group &group : container.groups)
     table.add_remark(group_text(group, &container.client));
   for (const Snapshot::Mapping &mapping : container.mapping_list)
@@ -125,6 +126,7 @@ json container_json(const Snapshot::Container &container, Mappings mappings) {
                  {"client", client_json(container.client)},
                  {"opened", iso_time(container.opened)},
                  {"iommu_type", type.empty() ? json(nullptr) : json(type)},
+                 {"express", container.express},
                  {"mappings",
                   {{"count", container.mappings},
                    {"bytes", container.mapped_bytes.value},

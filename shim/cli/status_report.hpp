@@ -54,10 +54,12 @@ std::string containers_text(const observe::Snapshot &snapshot, observe::Time now
 ///   "kernel": "7.2.13",
 ///   "nodes": {"container": true, "groups": [2, 6]},
 ///   "containers": [{
-///     "id": 1,                                 // of the open file, for ever: "file" in `trace
-///     --json` "client": {"pid": 1234, "command": "qemu-system-x86"}, "opened":
-///     "2026-11-20T21:20:00Z", "iommu_type": "TYPE1v2",                 // or "TYPE1", or null:
-///     none set "mappings": {
+///     "id": 1,                                 // of the open file: "file" in `trace --json`
+///     "client": {"pid": 1234, "command": "qemu-system-x86"},
+///     "opened": "2026-11-20T21:20:00Z",
+///     "iommu_type": "TYPE1v2",                 // or "TYPE1", or null: none set
+///     "express": false,                        // true: it maps by itself, and nobody counts
+///     "mappings": {
 ///       "count": 12,                           // live ones
 ///       "bytes": 268959744,                    // of them
 ///       "unrecorded": 0,                       // always: what cannot be recorded is not mapped

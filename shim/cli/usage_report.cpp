@@ -46,6 +46,8 @@ constexpr std::array<Meaning, observe::features> meanings = {{
      "mapped or nothing"},
     {Feature::vf_token, "VF tokens",
      "VF tokens: given when a cdev is bound, VFIO_DEVICE_BIND_FLAG_TOKEN (Linux 6.17)"},
+    {Feature::mapping_limit, "maps beyond the limit of mappings",
+     "the limit of mappings: iommufd has none, memory is the limit"},
     {Feature::unknown_ioctl, "ioctls that no container or group has",
      "ioctls that the legacy API does not have either: look with --record what they are"},
     {Feature::container, "containers opened", ""},
@@ -61,6 +63,10 @@ constexpr std::array<Meaning, observe::features> meanings = {{
     {Feature::asks_extension, "questions for extensions", ""},
     {Feature::asks_info, "questions for the IOMMU's properties", ""},
 }};
+
+/// What clients that map by themselves do without (`serve --express`).
+constexpr std::array express_lacks{Feature::update_vaddr, Feature::map_device,
+                                   Feature::dirty_tracking, Feature::mapping_limit};
 
 /// What the program's own code must learn.
 std::string own_code(std::string_view program) {
@@ -125,6 +131,15 @@ std::vector<std::string> obstacles(std::string_view program, const ProgramUse &u
   return lines;
 }
 
+std::vector<std::string> lacking_in_express(const ProgramUse &use) {
+  std::vector<std::string> lacking;
+  for (const Meaning &meaning : meanings)
+    if (use[meaning.feature].calls != 0 &&
+        std::ranges::find(express_lacks, meaning.feature) != express_lacks.end())
+      lacking.emplace_back(meaning.name);
+  return lacking;
+}
+
 ProgramsOnHosts programs_here(const UsageBook &book) {
   ProgramsOnHosts programs;
   for (const auto &[name, use] : book.programs())
@@ -148,6 +163,10 @@ std::string usage_text(const ProgramsOnHosts &programs, Time now) {
       text += fmt::format("  - {}\n", line);
     if (lines.size() == 1)
       text += "  Nothing else that it uses stands in the way.\n";
+    const auto lacking = lacking_in_express(use);
+    text += lacking.empty() ? "  To run with --express: nothing that it uses is missing there.\n"
+                            : fmt::format("  To run with --express it would do without: {}.\n",
+                                          fmt::join(lacking, ", "));
   }
   return text;
 }
@@ -169,7 +188,8 @@ json usage_json(const ProgramsOnHosts &programs, const std::string &host) {
                    {"first", iso_time(use.first())},
                    {"last", iso_time(use.last())},
                    {"features", std::move(used)},
-                   {"obstacles", obstacles(name, use)}});
+                   {"obstacles", obstacles(name, use)},
+                   {"express_lacks", lacking_in_express(use)}});
     if (!entry.hosts.empty())
       all.back()["hosts"] = entry.hosts;
   }

@@ -20,6 +20,9 @@ namespace vfio_shim::cli {
 /// iommufd.
 std::vector<std::string> obstacles(std::string_view program, const observe::ProgramUse &use);
 
+/// What the program has used that it would not have with `--express`.
+std::vector<std::string> lacking_in_express(const observe::ProgramUse &use);
+
 /// The programs of this host.
 ProgramsOnHosts programs_here(const observe::UsageBook &book);
 
@@ -39,6 +42,7 @@ std::string usage_text(const ProgramsOnHosts &programs, std::chrono::system_cloc
 ///     "map_private": {"calls": 12, "failed": 0, "first": "...", "last": "..."}
 ///   },
 ///   "obstacles": ["..."],                       // what keeps it from running natively
+///   "express_lacks": ["..."],                   // what it would not have with --express
 ///   "hosts": ["node7", "node8"]                 // only if several hosts' are merged
 /// }]}
 /// @endcode

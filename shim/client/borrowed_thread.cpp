@@ -64,6 +64,27 @@ BorrowedThread::borrow(Tid thread, ClientAreas &areas, CallNotes &notes,
   return borrowed;
 }
 
+Result<std::unique_ptr<BorrowedThread>> BorrowedThread::halt(Tid thread, ClientAreas &areas,
+                                                             CallNotes &notes) {
+  VFIO_SHIM_TRY(seize(thread, options));
+  std::unique_ptr<BorrowedThread> halted(new BorrowedThread(thread, areas, notes));
+  halted->halted_ = true;
+  if (trace(PTRACE_INTERRUPT, thread, 0, nullptr) != 0)
+    return halted->lost("PTRACE_INTERRUPT");
+  VFIO_SHIM_TRY(halted->wait_for_stop());
+  VFIO_SHIM_TRY(halted->read_registers());
+  if (is_signal_stop(halted->stop_status()) ||
+      halted->registers().orig_rax == arch::no_system_call) {
+    (void)halted->leave_alone();
+    return fail(EAGAIN, "the thread is in no system call");
+  }
+  if (const auto settled = halted->settle(); !settled) {
+    halted->give_back_as_it_was();
+    return pass_on(settled);
+  }
+  return halted;
+}
+
 /// It is not the thread that was meant, or is in no call of ours any more.
 tl::unexpected<Error> BorrowedThread::leave_alone() {
   detach(is_signal_stop(stop_status()) ? WSTOPSIG(stop_status()) : 0);
@@ -71,7 +92,9 @@ tl::unexpected<Error> BorrowedThread::leave_alone() {
 }
 
 BorrowedThread::~BorrowedThread() {
-  if (alive())
+  if (alive() && halted_)
+    give_back_as_it_was();
+  else if (alive())
     give_back(-EINTR);
 }
 
@@ -81,7 +104,8 @@ Result<void> BorrowedThread::settle() {
   std::uint64_t mask = 0;
   if (trace(PTRACE_GETSIGMASK, id(), sizeof(mask), &mask) != 0)
     return lost("PTRACE_GETSIGMASK");
-  mending_ = arch::to_call_again(registers(), mask); // Until it has another answer.
+  mending_ = halted_ ? arch::to_go_on(registers(), mask)
+                     : arch::to_call_again(registers(), mask); // Until it has another answer.
   if (has_filters())
     enter_as(arch::ioctl_on_nothing(registers()));
   VFIO_SHIM_TRY(check_instruction());
@@ -221,20 +245,32 @@ Result<ClientFd> BorrowedThread::duplicate(ClientFd file, ClientFd least) {
 }
 
 void BorrowedThread::give_back(long ioctl_result) {
+  if (alive()) {
+    arch::Registers answered = registers();
+    answered.rax = static_cast<std::uint64_t>(ioctl_result);
+    answered.orig_rax = arch::no_system_call;
+    restore(answered);
+  }
+  leave_area();
+}
+
+void BorrowedThread::give_back_as_it_was() {
   if (alive())
-    restore(ioctl_result);
+    restore(arch::going_on(registers()));
+  leave_area();
+}
+
+void BorrowedThread::leave_area() {
   if (const auto area = std::exchange(area_, std::nullopt))
     areas_.give_back(process_, *area);
 }
 
-/// If we die in here, the thread gets the result as well, by mending itself.
-void BorrowedThread::restore(long ioctl_result) {
-  arch::Registers &restored = registers();
-  restored.rax = static_cast<std::uint64_t>(ioctl_result);
-  restored.orig_rax = arch::no_system_call;
+/// If we die in here, the thread goes on like that as well, by mending itself.
+void BorrowedThread::restore(const arch::Registers &going_on) {
+  registers() = going_on;
   if (area_) {
-    mending_.rax = restored.rax;
-    mending_.rip = restored.rip;
+    mending_.rax = going_on.rax;
+    mending_.rip = going_on.rip;
     mending_.answered = notes_.id();
     (void)leave_descriptors();
   }

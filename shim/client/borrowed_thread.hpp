@@ -45,8 +45,18 @@ public:
   static Result<std::unique_ptr<BorrowedThread>>
   borrow(Tid thread, ClientAreas &areas, CallNotes &notes, const std::function<bool()> &let_go);
 
+  /// Seizes @p thread, which may wait in any system call, wherever it is. To be given back by
+  /// give_back_as_it_was(): a wait that cannot be resumed ends with EINTR, as it does after SIGSTOP
+  /// and SIGCONT.
+  /// @return EAGAIN: it is not in a system call. As borrow() otherwise.
+  static Result<std::unique_ptr<BorrowedThread>> halt(Tid thread, ClientAreas &areas,
+                                                      CallNotes &notes);
+
   /// Gives the thread back with EINTR if nobody has given it back: a bug's last defence.
   ~BorrowedThread();
+
+  /// The descriptor that it has made its ioctl on.
+  ClientFd called_on() const { return arch::file_of_ioctl(registers()); }
 
   /// Our area in the client.
   /// @return Why there is none: ENOMEM, if the client may not map any more. The thread can make
@@ -76,6 +86,8 @@ public:
   /// Restores the thread and lets it return from its ioctl.
   /// @param ioctl_result What the ioctl returns: a value, or a negative errno.
   void give_back(long ioctl_result);
+  /// Lets a thread that was halted go on.
+  void give_back_as_it_was();
 
 private:
   friend class ErrandThread; // It is made by this thread.
@@ -92,7 +104,8 @@ private:
   Result<void> stand_in(ClientAddr code);
   Result<void> block_signals();
   Result<void> write_mending() { return area_->write(id(), mending_); }
-  void restore(long ioctl_result);
+  void restore(const arch::Registers &going_on);
+  void leave_area();
   tl::unexpected<Error> leave_alone();
 
   ClientAreas &areas_;
@@ -103,6 +116,7 @@ private:
   Error why_no_area_{};
   arch::Mending mending_{};
   bool mask_changed_ = false;
+  bool halted_ = false;
 };
 
 } // namespace vfio_shim::client

@@ -15,6 +15,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <linux/capability.h>
+#include <spdlog/spdlog.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -198,7 +199,7 @@ Result<Fd> CallingThread::copy_of(ClientFd number) {
 }
 
 Result<std::shared_ptr<Container>> CallingThread::container_behind(const Fd &file) {
-  return surroundings_.find_container ? surroundings_.find_container(file) : nullptr;
+  return surroundings_.find_container ? surroundings_.find_container(file, pid()) : nullptr;
 }
 
 Result<ClientFd> CallingThread::hand_over(const Fd &file) {
@@ -211,6 +212,34 @@ Result<ClientFd> CallingThread::hand_over(const Fd &file) {
   // A supervisor's filter; any other one does not mind where a descriptor is.
   const ClientFd least = is_sandboxed(thread_) ? least_supervised : ClientFd{0};
   return install_descriptor(**thread, **handle, file, least);
+}
+
+Result<void> CallingThread::put_in_place(const Fd &file, const Container &container) {
+  const auto put = try_to_put_in_place(file, container);
+  if (!put && put.error().code != ESRCH)
+    spdlog::info("{}: not express, but exact: {}", describe(), put.error().describe());
+  return put;
+}
+
+Result<void> CallingThread::try_to_put_in_place(const Fd &file, const Container &container) {
+  const auto thread = borrowed();
+  if (!thread)
+    return pass_on(thread);
+  const auto handle = this->handle();
+  if (!handle)
+    return pass_on(handle);
+  const ClientFd number = (*thread)->called_on();
+  {
+    const auto there = copy_descriptor(**handle, number);
+    if (!there)
+      return pass_on(there);
+    const auto behind = container_behind(*there);
+    if (!behind)
+      return pass_on(behind);
+    if (behind->get() != &container)
+      return fail(EBADF, "the descriptor is another file by now");
+  }
+  return replace_descriptor(**thread, **handle, file, number);
 }
 
 Result<Foothold> CallingThread::make_resident(BorrowedThread &thread, const Fd &file) {

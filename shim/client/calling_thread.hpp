@@ -17,7 +17,8 @@
 namespace vfio_shim::client {
 
 /// Tells which container an open file stands for.
-using ContainerFinder = std::function<Result<std::shared_ptr<Container>>(const Fd &)>;
+/// @param who Calls: a file that stands for none yet may become a container of that process.
+using ContainerFinder = std::function<Result<std::shared_ptr<Container>>(const Fd &, Pid who)>;
 
 /// What a call may need to know that does not lie with its client.
 struct Surroundings {
@@ -70,12 +71,14 @@ public:
   Result<Fd> copy_of(ClientFd number) override;
   Result<std::shared_ptr<Container>> container_behind(const Fd &file) override;
   Result<ClientFd> hand_over(const Fd &file) override;
+  Result<void> put_in_place(const Fd &file, const Container &container) override;
 
 private:
   Result<void> check_caller() const;
   Result<BorrowedThread *> borrowed();
   Result<Fd *> handle();
   Result<Foothold> make_resident(BorrowedThread &thread, const Fd &file);
+  Result<void> try_to_put_in_place(const Fd &file, const Container &container);
   Result<void> ioctl_openly(const Fd &file, unsigned long command,
                             std::span<const std::byte> argument);
   Result<void> ioctl_privately(const Fd &file, unsigned long command,

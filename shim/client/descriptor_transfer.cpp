@@ -113,6 +113,44 @@ Result<void> make_sockets(TracedThread &thread, ClientAddr scratch, Layout &layo
   return read_memory(thread.id(), scratch, bytes);
 }
 
+/// A descriptor that has come to the client. It is closed if we die.
+struct Arrival {
+  ClientFd number;
+  const BorrowedThread::Places &places;
+};
+constexpr std::size_t the_received = 2; ///< Its place among those.
+
+/// Gives @p file to the client, and then does with it what is to be done.
+/// @param settle Takes an Arrival, and returns what is asked for.
+template <typename Settle>
+Result<ClientFd> receive_and(BorrowedThread &thread, const Fd &process, const Fd &file,
+                             Settle settle) {
+  const auto area = thread.area();
+  if (!area)
+    return pass_on(area);
+  const ClientAddr scratch = area->reception();
+  const BorrowedThread::Places places{
+      ClientAddr{address_of(scratch, offsetof(Layout, sockets))},
+      ClientAddr{address_of(scratch, offsetof(Layout, sockets) + sizeof(int))},
+      ClientAddr{address_of(scratch, place_of_number)}};
+  Layout layout = receiving_layout(scratch);
+  VFIO_SHIM_TRY(write_memory(thread.id(), scratch, std::as_bytes(std::span(&layout, 1))));
+  VFIO_SHIM_TRY(thread.close_if_we_die(places));
+  if (const auto made = make_sockets(thread, scratch, layout); !made) {
+    (void)thread.leave_descriptors(); // The kernel has written numbers that it did not give.
+    return pass_on(made);
+  }
+  const std::array sockets{ClientFd{layout.sockets[0]}, ClientFd{layout.sockets[1]}};
+
+  const auto arrived = pass_through(thread, process, file, scratch, layout);
+  // The sockets took the lowest numbers, and every open() promises the lowest one.
+  for (std::size_t socket = 0; socket < sockets.size(); ++socket)
+    thread.close(places, socket, sockets.at(socket));
+  if (!arrived)
+    return pass_on(arrived);
+  return settle(Arrival{.number = *arrived, .places = places});
+}
+
 } // namespace
 
 Result<Fd> copy_descriptor(const Fd &process, ClientFd number) {
@@ -135,35 +173,30 @@ Result<ClientFd> receive_descriptor(TracedThread &thread, ClientAddr scratch, co
 
 Result<ClientFd> install_descriptor(BorrowedThread &thread, const Fd &process, const Fd &file,
                                     ClientFd least) {
-  const auto area = thread.area();
-  if (!area)
-    return pass_on(area);
-  const ClientAddr scratch = area->reception();
-  const BorrowedThread::Places places{
-      ClientAddr{address_of(scratch, offsetof(Layout, sockets))},
-      ClientAddr{address_of(scratch, offsetof(Layout, sockets) + sizeof(int))},
-      ClientAddr{address_of(scratch, place_of_number)}};
-  constexpr std::size_t the_received = 2;
-  Layout layout = receiving_layout(scratch);
-  VFIO_SHIM_TRY(write_memory(thread.id(), scratch, std::as_bytes(std::span(&layout, 1))));
-  VFIO_SHIM_TRY(thread.close_if_we_die(places));
-  if (const auto made = make_sockets(thread, scratch, layout); !made) {
-    (void)thread.leave_descriptors(); // The kernel has written numbers that it did not give.
-    return pass_on(made);
-  }
-  const std::array sockets{ClientFd{layout.sockets[0]}, ClientFd{layout.sockets[1]}};
+  return receive_and(thread, process, file, [&](Arrival arrived) -> Result<ClientFd> {
+    const auto wanted = thread.duplicate(arrived.number, least);
+    if (!wanted)
+      return arrived.number;
+    thread.close(arrived.places, the_received, arrived.number);
+    return *wanted;
+  });
+}
 
-  const auto arrived = pass_through(thread, process, file, scratch, layout);
-  // The sockets took the lowest numbers, and every open() promises the lowest one.
-  for (std::size_t socket = 0; socket < sockets.size(); ++socket)
-    thread.close(places, socket, sockets.at(socket));
-  if (!arrived)
-    return pass_on(arrived);
-  const auto wanted = thread.duplicate(*arrived, least);
-  if (!wanted)
-    return *arrived;
-  thread.close(places, the_received, *arrived);
-  return *wanted;
+Result<void> replace_descriptor(BorrowedThread &thread, const Fd &process, const Fd &file,
+                                ClientFd number) {
+  const auto replaced =
+      receive_and(thread, process, file, [&](Arrival arrived) -> Result<ClientFd> {
+        const auto place = static_cast<std::uint64_t>(number.value);
+        const auto flags = thread.system_call(SYS_fcntl, {place, F_GETFD, 0, 0, 0, 0});
+        const std::uint64_t kept = flags && (*flags & FD_CLOEXEC) != 0 ? O_CLOEXEC : 0;
+        const auto done =
+            flags ? thread.system_call(SYS_dup3, {static_cast<std::uint64_t>(arrived.number.value),
+                                                  place, kept, 0, 0, 0})
+                  : pass_on(flags);
+        thread.close(arrived.places, the_received, arrived.number);
+        return done ? Result<ClientFd>(number) : pass_on(done);
+      });
+  return replaced ? Result<void>{} : pass_on(replaced);
 }
 
 } // namespace vfio_shim::client

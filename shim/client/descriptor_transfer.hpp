@@ -29,4 +29,10 @@ Result<ClientFd> receive_descriptor(TracedThread &thread, ClientAddr scratch, co
 Result<ClientFd> install_descriptor(BorrowedThread &thread, const Fd &process, const Fd &file,
                                     ClientFd least);
 
+/// Gives @p file to the client in the place of its descriptor @p number, which it closes. What the
+/// client has said of close-on-exec stays.
+/// @return As install_descriptor(). After an error the client has nothing of @p file.
+Result<void> replace_descriptor(BorrowedThread &thread, const Fd &process, const Fd &file,
+                                ClientFd number);
+
 } // namespace vfio_shim::client

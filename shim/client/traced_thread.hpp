@@ -63,6 +63,7 @@ protected:
   /// before the one that it would go on with.
   Result<void> read_registers();
   arch::Registers &registers() { return registers_; }
+  const arch::Registers &registers() const { return registers_; }
   /// Writes the registers, as they are kept here.
   bool write_registers();
 

@@ -2,6 +2,9 @@
 
 #include "client/calling_thread.hpp"
 #include "client/descriptor_reserve.hpp"
+#include "client/descriptor_transfer.hpp"
+#include "client/express.hpp"
+#include "client/process_handle.hpp"
 #include "cuse/refuse_open.hpp"
 #include "cuse/refuse_unknown.hpp"
 #include "observe/observed_call.hpp"
@@ -111,7 +114,11 @@ ContainerNode::counted(uid_t user,
   if (!container)
     return pass_on(container);
   auto counted = std::make_shared<Counted>(std::move(*place), std::move(*container));
-  return std::shared_ptr<Container>(counted, counted->container.get());
+  std::shared_ptr<Container> known(counted, counted->container.get());
+  const std::scoped_lock lock(mutex_);
+  std::erase_if(containers_, [](const auto &one) { return one.expired(); });
+  containers_.push_back(known);
+  return known;
 }
 
 void ContainerNode::release(fuse_req_t request, fuse_file_info &file) {
@@ -137,19 +144,84 @@ void ContainerNode::ioctl(fuse_req_t request, fuse_file_info &file, unsigned int
     fuse_reply_ioctl(request, 0, nullptr, 0);
     return;
   }
+  if (command == client::stand_for_iommufd) {
+    const auto done = answer_stand_for(Tid{fuse_req_ctx(request)->pid}, argument, opened);
+    if (done)
+      fuse_reply_ioctl(request, 0, nullptr, 0);
+    else
+      fuse_reply_err(request, done.error().code);
+    return;
+  }
   OpenContainer::serve(opened, request, command, argument,
                        client::Surroundings{.areas = left_in_clients_.areas,
-                                            .find_container = {},
+                                            .find_container =
+                                                [this](const Fd &file, Pid /*who*/) {
+                                                  return ask_who_it_is(file);
+                                                },
                                             .device_memory = device_memory_},
                        calls_, observer_);
 }
 
-Result<std::shared_ptr<Container>> ContainerNode::find(const Fd &file) {
+Result<std::shared_ptr<Container>> ContainerNode::find(const Fd &file, const User &who) {
   struct stat opened {};
   if (::fstat(file.get(), &opened) != 0)
     return fail_errno("fstat");
-  if (!S_ISCHR(opened.st_mode) || opened.st_rdev != device_number())
+  if (!S_ISCHR(opened.st_mode))
     return nullptr;
+  if (opened.st_rdev == device_number())
+    return ask_who_it_is(file);
+  if (!options_.express || !client::is_iommufd(file))
+    return nullptr;
+  auto known = find_express(file);
+  return known ? known : make_express(file, who);
+}
+
+std::shared_ptr<Container> ContainerNode::find_express(const Fd &iommufd) {
+  const std::scoped_lock lock(mutex_);
+  for (const auto &one : containers_)
+    if (auto container = one.lock(); container && container->is_express_as(iommufd))
+      return container;
+  return nullptr;
+}
+
+/// Its groups have left it, and its client takes it for a container still.
+Result<std::shared_ptr<Container>> ContainerNode::make_express(const Fd &iommufd, const User &who) {
+  Fd copy = iommufd.duplicate();
+  if (!copy)
+    return fail_errno("F_DUPFD_CLOEXEC");
+  VFIO_SHIM_TRY(client::room_for_lasting_descriptors());
+  return counted(who.user, [&] {
+    auto opened = Container::open_on(std::move(copy), options_, options_.ledger->next_file(),
+                                     who.process);
+    if (opened)
+      ledger_.container_of((*opened)->record(), who.user, Session::first_number_under_way());
+    return opened;
+  });
+}
+
+Result<void> ContainerNode::answer_stand_for(Tid thread, std::uint64_t number,
+                                             const Handle &opened) {
+  const auto caller = client::open_thread(thread);
+  if (!caller)
+    return pass_on(caller);
+  const auto file = client::copy_descriptor(*caller, ClientFd{static_cast<int>(number)});
+  if (!file)
+    return pass_on(file);
+  const auto container = find_express(*file);
+  if (!container)
+    return fail(ENOENT, "no container's iommufd");
+  ledger_.stands_for(opened->served->record(), container->record());
+  opened->stand_for(container);
+  return {};
+}
+
+void ContainerNode::stand_for(FileNumber file, const std::shared_ptr<Container> &other) {
+  if (const auto found = files_.find(file))
+    found->stand_for(other);
+}
+
+/// @param file Of this node; or of another one, which answers ENOTTY.
+Result<std::shared_ptr<Container>> ContainerNode::ask_who_it_is(const Fd &file) {
   std::uint64_t token = 0;
   if (::getrandom(&token, sizeof(token), 0) != sizeof(token))
     return fail_errno("getrandom");
@@ -168,7 +240,7 @@ Result<std::shared_ptr<Container>> ContainerNode::find(const Fd &file) {
     return asked || why_not == ENOTTY ? Result<std::shared_ptr<Container>>(nullptr)
                                       : fail(why_not, "asking the container's file who it is");
   CallWitness::current().recognised_file(found->observed->number());
-  return found->served;
+  return found->current();
 }
 
 bool ContainerNode::answer_identify(std::uint64_t token, const Handle &opened) {

@@ -16,6 +16,7 @@
 #include <memory>
 #include <mutex>
 #include <unordered_map>
+#include <vector>
 
 namespace vfio_shim::cuse {
 
@@ -38,12 +39,23 @@ public:
   /// The open file of that number, for what else is taken over; or nullptr.
   client::ResidentDescriptors *residents_of(FileNumber file);
 
+  /// See OpenFile::stand_for(). @param file Of a container that was taken over.
+  void stand_for(FileNumber file, const std::shared_ptr<Container> &other);
+
+  /// Who wants to use a file as a container.
+  struct User {
+    uid_t user;
+    Pid process;
+  };
+
   /// The container that @p file is an open file of, or nothing.
   ///
   /// A descriptor does not tell what a FUSE server keeps for it, so the file is asked: an ioctl
   /// that only a container of this node answers, and only to one who knows a random number that is
   /// valid during this call. Another worker must be free to serve it.
-  Result<std::shared_ptr<Container>> find(const Fd &file);
+  ///
+  /// An iommufd is the container that has it in its place, or becomes one if containers may.
+  Result<std::shared_ptr<Container>> find(const Fd &file, const User &who);
 
   /// Whether a client has the node open.
   bool in_use() const { return !files_.empty(); }
@@ -65,6 +77,10 @@ private:
   Result<std::shared_ptr<Container>> make_container(uid_t user, FileNumber number, Pid client);
   Result<std::shared_ptr<Container>>
   counted(uid_t user, const std::function<Result<std::shared_ptr<Container>>()> &make);
+  Result<std::shared_ptr<Container>> ask_who_it_is(const Fd &file);
+  std::shared_ptr<Container> find_express(const Fd &iommufd);
+  Result<std::shared_ptr<Container>> make_express(const Fd &iommufd, const User &who);
+  Result<void> answer_stand_for(Tid thread, std::uint64_t number, const Handle &opened);
   bool answer_identify(std::uint64_t token, const Handle &opened);
 
   client::LeftInClients &left_in_clients_;
@@ -77,6 +93,7 @@ private:
   OpenContainer::Files files_;
   std::mutex mutex_;                                    ///< Guards what follows.
   std::unordered_map<std::uint64_t, Handle> questions_; ///< By their token.
+  std::vector<std::weak_ptr<Container>> containers_;    ///< All, with some that have gone.
 };
 
 } // namespace vfio_shim::cuse

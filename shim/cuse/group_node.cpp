@@ -51,7 +51,7 @@ struct GroupNode::Opening {
 Result<std::shared_ptr<GroupNode>>
 GroupNode::create(WorkerPool &pool, NodeLook look, GroupId id, observe::SharedLedger &ledger,
                   Janitor &janitor, client::LeftInClients &left_in_clients, CallBook &calls,
-                  client::ContainerFinder find_container, observe::Observer &observer) {
+                  ContainerFinder find_container, observe::Observer &observer) {
   std::shared_ptr<GroupNode> node(new GroupNode(pool, look.name, id, ledger, janitor,
                                                 left_in_clients, calls, std::move(find_container),
                                                 observer));
@@ -62,7 +62,7 @@ GroupNode::create(WorkerPool &pool, NodeLook look, GroupId id, observe::SharedLe
 GroupNode::GroupNode(WorkerPool &pool, const std::string &name, GroupId id,
                      observe::SharedLedger &ledger, Janitor &janitor,
                      client::LeftInClients &left_in_clients, CallBook &calls,
-                     client::ContainerFinder find_container, observe::Observer &observer)
+                     ContainerFinder find_container, observe::Observer &observer)
     : Node(pool, name),
       id_(id),
       ledger_(ledger),
@@ -170,7 +170,12 @@ void GroupNode::ioctl(fuse_req_t request, fuse_file_info &file, unsigned int com
     return refuse_unknown(request, *this, file, observer_);
   OpenGroup::serve(opened, request, command, argument,
                    client::Surroundings{.areas = left_in_clients_.areas,
-                                        .find_container = find_container_,
+                                        .find_container =
+                                            [this, user = fuse_req_ctx(request)->uid](
+                                                const Fd &file, Pid who) {
+                                              return find_container_(
+                                                  file, {.user = user, .process = who});
+                                            },
                                         .device_memory = nullptr},
                    calls_, observer_);
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "client/calling_thread.hpp"
+#include "cuse/container_node.hpp"
 #include "cuse/janitor.hpp"
 #include "cuse/node.hpp"
 #include "cuse/open_file.hpp"
@@ -13,10 +14,15 @@
 
 #include <atomic>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <mutex>
 
 namespace vfio_shim::cuse {
+
+/// Tells which container an open file stands for. May block for another call to be served.
+using ContainerFinder =
+    std::function<Result<std::shared_ptr<Container>>(const Fd &, const ContainerNode::User &)>;
 
 /// Opens one IOMMU group, to one client at a time.
 ///
@@ -30,7 +36,7 @@ public:
   static Result<std::shared_ptr<GroupNode>>
   create(WorkerPool &pool, NodeLook look, GroupId id, observe::SharedLedger &ledger,
          Janitor &janitor, client::LeftInClients &left_in_clients, CallBook &calls,
-         client::ContainerFinder find_container, observe::Observer &observer);
+         ContainerFinder find_container, observe::Observer &observer);
 
   /// Takes a group over from a worker that has died.
   void adopt(const GroupState &state, const std::shared_ptr<Group> &group);
@@ -63,7 +69,7 @@ public:
 private:
   GroupNode(WorkerPool &pool, const std::string &name, GroupId id, observe::SharedLedger &ledger,
             Janitor &janitor, client::LeftInClients &left_in_clients, CallBook &calls,
-            client::ContainerFinder find_container, observe::Observer &observer);
+            ContainerFinder find_container, observe::Observer &observer);
 
   /// An open() that is not answered yet: whether the group is free is not known.
   struct Opening;
@@ -81,7 +87,7 @@ private:
   Janitor &janitor_;
   client::LeftInClients &left_in_clients_;
   CallBook &calls_;
-  const client::ContainerFinder find_container_;
+  const ContainerFinder find_container_;
   observe::Observer &observer_;
   OpenGroup::Files files_;
   std::atomic<bool> following_ = false; ///< The janitor tries to follow.

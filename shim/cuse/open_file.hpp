@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <utility>
 
 #include <fuse_lowlevel.h>
@@ -55,17 +56,32 @@ struct OpenFile {
     opened->queue.submit(
         std::make_unique<Call>(request, command, argument, opened->residents,
                                std::move(surroundings), observer, opened->observed, book),
-        [served = opened->served.get()](Call &call) {
+        [served = opened->current()](Call &call) {
           call.serve(Served::call_name(call.command()), [served](Call &current) {
             return served->call(current.client(), current.command(), current.argument());
           });
         });
   }
 
+  /// What calls on the file are for: itself, or what it stands for as long as that is there.
+  std::shared_ptr<Served> current() const {
+    const std::scoped_lock lock(other_mutex_);
+    auto other = other_.lock();
+    return other ? other : served;
+  }
+  void stand_for(const std::shared_ptr<Served> &other) {
+    const std::scoped_lock lock(other_mutex_);
+    other_ = other;
+  }
+
   std::shared_ptr<Served> served;
   std::shared_ptr<observe::ObservedFile> observed;
   client::ResidentDescriptors residents;
   CallQueue queue;
+
+private:
+  mutable std::mutex other_mutex_; ///< Guards other_.
+  std::weak_ptr<Served> other_;
 };
 
 } // namespace vfio_shim::cuse

@@ -59,7 +59,9 @@ Result<void> Server::create_container_node() {
                                     .mapping_limit = options_.mapping_limit,
                                     .iova_window = options_.iova_window,
                                     .may_grow = client::room_for_lasting_descriptors,
-                                    .adopt_backend = backend_adopter(options_.backend, {}, needs)};
+                                    .adopt_backend = backend_adopter(options_.backend, {}, needs),
+                                    .express = options_.express,
+                                    .make_backend_on = backend_maker(needs)};
   auto number = numbers_->of_container();
   if (!number)
     return pass_on(number);
@@ -142,7 +144,10 @@ Result<std::shared_ptr<GroupNode>> Server::create_node(GroupId id) {
        .store = store_.get(),
        .connection = std::move(connection)},
       id, ledger_, *janitor_, left_in_clients_, calls_,
-      [container = container_](const Fd &file) { return container->find(file); }, observer_);
+      [container = container_](const Fd &file, const ContainerNode::User &who) {
+        return container->find(file, who);
+      },
+      observer_);
 }
 
 void Server::make_node(const topology::Group &group) {

@@ -19,6 +19,7 @@
 #include "vfio_shim/topology.hpp"
 
 #include <chrono>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -40,6 +41,7 @@ struct ServerOptions {
   std::uint32_t mapping_limit = default_mapping_limit;
   std::optional<IovaRange> iova_window;       ///< See ContainerOptions.
   BackendKind backend = BackendKind::iommufd; ///< Where the containers' mappings go.
+  std::function<bool(const Client &)> express{}; ///< See ContainerOptions; with iommufd only.
   /// Those whose place ours take; nullptr: none. Outlives the server.
   const KernelNodes *kernel_nodes = nullptr;
 };

@@ -19,7 +19,9 @@
 namespace vfio_shim::observe::layout {
 
 /// To be raised with every change below.
-constexpr std::uint32_t version = 4;
+constexpr std::uint32_t version = 5;
+/// The oldest version that can be converted.
+constexpr std::uint32_t oldest_version = 4;
 /// "VFIOLEDG" in memory.
 constexpr std::uint64_t magic = 0x4744454c4f494656;
 
@@ -53,6 +55,9 @@ struct Container {
 
   static constexpr std::uint32_t closed = 1; ///< Its file is.
   static constexpr std::uint32_t tracking_dirty = 2;
+  static constexpr std::uint32_t express = 4; ///< Its client maps by itself.
+
+  std::uint64_t stands_for; ///< Calls on its file are for that container; 0: for itself.
 };
 
 struct Group {

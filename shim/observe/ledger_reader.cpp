@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <boost/interprocess/exceptions.hpp>
 #include <boost/interprocess/file_mapping.hpp>
+#include <cstring>
 #include <map>
 #include <system_error>
 
@@ -27,10 +28,13 @@ Snapshot::Client client_of(const layout::Client &client) {
   return {.pid = Pid{client.pid}, .command = text_of(client.command)};
 }
 
-/// Whether the array lies within the region and holds records as we know them.
+/// Whether the array lies within the region and holds records as we know them, or the beginnings of
+/// such records: an older daemon's.
 template <typename Body>
 bool sound(const layout::Array &array, std::uint64_t region_size) {
-  return array.record_size == sizeof(Committed<Body>) && array.offset <= region_size &&
+  return array.record_size >= 2 * sizeof(std::uint64_t) &&
+         array.record_size % sizeof(std::uint64_t) == 0 &&
+         array.record_size <= sizeof(Committed<Body>) && array.offset <= region_size &&
          array.offset % layout::growth == 0 &&
          array.capacity <= (region_size - array.offset) / array.record_size;
 }
@@ -84,9 +88,10 @@ Result<void> LedgerReader::check(std::string_view prefix) const {
     return fail(EAGAIN, fmt::format("the ledger of {}: its daemon is just starting", prefix));
   if (magic != layout::magic)
     return fail(EPROTO, fmt::format("the ledger of {}: it is not a ledger", prefix));
-  if (header().version != layout::version)
-    return fail(EPROTO, fmt::format("the ledger of {}: its version is {}, this program knows {}",
-                                    prefix, header().version, layout::version));
+  if (header().version < layout::oldest_version || header().version > layout::version)
+    return fail(EPROTO,
+                fmt::format("the ledger of {}: its version is {}, this program knows {} to {}",
+                            prefix, header().version, layout::oldest_version, layout::version));
   const std::uint64_t size = region_.get_size();
   if (!sound<layout::Container>(header().containers, size) ||
       !sound<layout::Group>(header().groups, size) ||
@@ -139,16 +144,19 @@ std::vector<Statistics::Kind> LedgerReader::statistics() const {
 
 template <typename Body, typename Visit>
 void LedgerReader::for_each(const layout::Array &array, std::uint32_t &torn, Visit visit) const {
-  const auto *places = reinterpret_cast<const Committed<Body> *>(
-      static_cast<const std::byte *>(region_.get_address()) + array.offset);
+  const auto *places = static_cast<const std::byte *>(region_.get_address()) + array.offset;
+  const std::size_t known = array.record_size - sizeof(std::uint64_t); // Behind the commit word.
   // Not one place further: what was never used may have no memory, and reading would fetch some.
   const auto used = std::min(array.used.load(std::memory_order_acquire), array.capacity);
   for (std::uint32_t index = 0; index < used; ++index) {
     Body body{};
-    switch (places[index].look(body)) {
+    const auto *place = reinterpret_cast<const Committed<Body> *>(
+        places + std::uint64_t{index} * array.record_size);
+    switch (place->look(body)) {
     case Committed<Body>::State::free:
       break;
     case Committed<Body>::State::whole:
+      std::memset(reinterpret_cast<std::byte *>(&body) + known, 0, sizeof(body) - known);
       visit(body);
       break;
     case Committed<Body>::State::torn:
@@ -166,6 +174,7 @@ Snapshot LedgerReader::read_structure() const {
                                        .client = client_of(body.client),
                                        .opened = time_of(body.opened),
                                        .iommu_type = body.iommu_type,
+                                       .express = (body.flags & layout::Container::express) != 0,
                                        .mappings = body.mappings,
                                        .mapped_bytes = Bytes{body.mapped_bytes},
                                        .maps = body.maps,

@@ -63,6 +63,7 @@ struct Snapshot {
     Client client;
     Time opened;
     std::uint32_t iommu_type = 0;      ///< VFIO_TYPE1_IOMMU, VFIO_TYPE1v2_IOMMU, or 0: none set.
+    bool express = false;              ///< The client maps by itself; nobody counts its mappings.
     std::uint64_t mappings = 0;        ///< Live ones.
     Bytes mapped_bytes;                ///< Of them.
     std::uint64_t maps = 0;            ///< Made since it was opened.

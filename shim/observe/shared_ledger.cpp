@@ -1,6 +1,7 @@
 #include "observe/shared_ledger.hpp"
 
 #include "observe/ledger_directory.hpp"
+#include "observe/ledger_file.hpp"
 #include "observe/ledger_reader.hpp"
 #include "observe/process_identity.hpp"
 #include "observe/text.hpp"
@@ -41,10 +42,6 @@ std::string kernel_release() {
 bool is_prefix(std::string_view text) {
   return !text.empty() && text.size() <= layout::longest_prefix && text.front() != '/' &&
          text.find('!') == std::string_view::npos && text.find('\0') == std::string_view::npos;
-}
-
-constexpr std::uint64_t whole_steps(std::uint64_t size) {
-  return (size + layout::growth - 1) / layout::growth * layout::growth;
 }
 
 void set_flag(std::uint32_t &flags, std::uint32_t flag, bool on) {
@@ -92,6 +89,8 @@ ContainerState state_of(Ledger::Record record, const layout::Container &body) {
           .closed = (body.flags & layout::Container::closed) != 0,
           .iommu_type = body.iommu_type,
           .tracking_dirty = (body.flags & layout::Container::tracking_dirty) != 0,
+          .express = (body.flags & layout::Container::express) != 0,
+          .stands_for = FileNumber{body.stands_for},
           .backend = {.file = body.backend_file, .ioas = body.ioas},
           .mappings = {}};
 }
@@ -136,36 +135,6 @@ void recount(Committed<layout::Container> &place, const ContainerState &state) {
   });
 }
 
-/// What always has memory: the header and, behind it, the statistics.
-constexpr std::uint64_t statistics_offset = 4096;
-static_assert(sizeof(layout::Header) <= statistics_offset);
-constexpr std::uint64_t size_of_head = statistics_offset + sizeof(Statistics);
-
-/// Puts an array for @p capacity records at @p end, and @p end behind it.
-template <typename Body>
-void place(layout::Array &array, std::uint32_t capacity, std::uint64_t &end) {
-  array.offset = end;
-  array.capacity = capacity;
-  array.record_size = sizeof(Committed<Body>);
-  const std::uint64_t size = std::uint64_t{capacity} * array.record_size;
-  end += whole_steps(size);
-}
-
-/// Says where everything goes. @return The size of the region.
-std::uint64_t lay_out(layout::Header &header, const LedgerCapacity &capacity) {
-  header.statistics = statistics_offset;
-  std::uint64_t end = whole_steps(size_of_head);
-  place<layout::Container>(header.containers, capacity.containers, end);
-  place<layout::Group>(header.groups, capacity.groups, end);
-  place<layout::Device>(header.devices, capacity.devices, end);
-  place<layout::Mapping>(header.mappings, capacity.mappings, end);
-  place<layout::Binding>(header.bindings, capacity.bindings, end);
-  place<layout::Call>(header.calls, capacity.calls, end);
-  place<layout::Area>(header.areas, capacity.areas, end);
-  place<layout::Resident>(header.residents, capacity.residents, end);
-  return end;
-}
-
 void describe_daemon(layout::Header &header, std::string_view prefix) {
   const ProcessIdentity self = identify(Pid{::getpid()});
   header.version = layout::version;
@@ -180,23 +149,6 @@ void describe_daemon(layout::Header &header, std::string_view prefix) {
 bool in_use(std::string_view prefix, const fs::path &directory) {
   const auto reader = LedgerReader::open(prefix, directory);
   return reader && reader->daemon().alive;
-}
-
-/// A new file for a ledger that is laid out as @p placed, in place of one that is there.
-Result<void> make_file(const fs::path &path, layout::Header &placed,
-                       const LedgerCapacity &capacity) {
-  ::unlink(path.c_str());
-  const Fd file{::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600)};
-  if (!file)
-    return fail_errno(path);
-  // As in RecordArray: rather no ledger than a SIGBUS.
-  if (::ftruncate(file.get(), static_cast<off_t>(lay_out(placed, capacity))) != 0 ||
-      (::fallocate(file.get(), 0, 0, size_of_head) != 0 && errno != EOPNOTSUPP)) {
-    auto failure = fail_errno(path);
-    ::unlink(path.c_str());
-    return failure;
-  }
-  return {};
 }
 
 } // namespace
@@ -215,7 +167,7 @@ SharedLedger::create(std::string_view prefix, LedgerCapacity capacity, const fs:
   VFIO_SHIM_TRY(make_ledger_directory(directory));
   const fs::path path = directory / layout::file_name(prefix);
   layout::Header placed{};
-  VFIO_SHIM_TRY(make_file(path, placed, capacity));
+  VFIO_SHIM_TRY(make_ledger_file(path, placed, capacity));
   try {
     ipc::file_mapping file(path.c_str(), ipc::read_write);
     ::fcntl(file.get_mapping_handle().handle, F_SETFD, FD_CLOEXEC);
@@ -238,6 +190,7 @@ SharedLedger::adopt(std::string_view prefix, Inheritance &inheritance, const fs:
   if (const auto reader = LedgerReader::open(prefix, directory); !reader)
     return pass_on(reader); // It has looked at everything but the records.
   const fs::path path = directory / layout::file_name(prefix);
+  VFIO_SHIM_TRY(convert_ledger_file(path));
   try {
     ipc::file_mapping file(path.c_str(), ipc::read_write);
     ::fcntl(file.get_mapping_handle().handle, F_SETFD, FD_CLOEXEC);
@@ -310,7 +263,8 @@ Ledger::Record SharedLedger::container_opened(FileNumber file, Pid client) {
                                          .ioas = 0,
                                          .user = 0,
                                          .iommu_type = 0,
-                                         .flags = 0});
+                                         .flags = 0,
+                                         .stands_for = 0});
   note_change();
   return record;
 }
@@ -330,6 +284,18 @@ void SharedLedger::dirty_tracked(Record container, bool on) {
   amend(containers_, container, [&](layout::Container &body) {
     set_flag(body.flags, layout::Container::tracking_dirty, on);
   });
+}
+
+void SharedLedger::express(Record container, bool on) {
+  amend(containers_, container, [&](layout::Container &body) {
+    set_flag(body.flags, layout::Container::express, on);
+  });
+  note_change();
+}
+
+void SharedLedger::stands_for(Record container, Record other) {
+  const std::uint64_t id = other != 0 ? containers_.at(other).held().id : 0;
+  amend(containers_, container, [&](layout::Container &body) { body.stands_for = id; });
 }
 
 void SharedLedger::container_backed(Record container, FileStore::Number file, std::uint32_t ioas) {

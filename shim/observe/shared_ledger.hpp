@@ -3,6 +3,7 @@
 #pragma once
 
 #include "observe/ledger_directory.hpp"
+#include "observe/ledger_file.hpp"
 #include "observe/record_array.hpp"
 #include "observe/statistics.hpp"
 
@@ -49,18 +50,6 @@ struct Inheritance {
   std::vector<Call> calls;
   std::vector<Area> areas;
   std::vector<Resident> residents;
-};
-
-/// How many records of each kind there is room for. Memory is taken only as records are used.
-struct LedgerCapacity {
-  std::uint32_t containers = 8192;
-  std::uint32_t groups = 16384;
-  std::uint32_t devices = 16384;
-  std::uint32_t mappings = 4U << 20U; ///< 64 containers at type1's limit of mappings each.
-  std::uint32_t bindings = 32768;
-  std::uint32_t calls = 65536;
-  std::uint32_t areas = 65536;
-  std::uint32_t residents = 65536;
 };
 
 /// Keeps the record of everything in a file in memory, where LedgerReader finds it without asking.
@@ -127,6 +116,8 @@ public:
   void group_of(Record group, std::uint64_t opening);
   void iommu_set(Record container, std::uint32_t type) override;
   void dirty_tracked(Record container, bool on) override;
+  void express(Record container, bool on) override;
+  void stands_for(Record container, Record other) override;
   void container_backed(Record container, FileStore::Number file, std::uint32_t ioas) override;
   void container_closed(Record container) override;
   void container_gone(Record container) override;

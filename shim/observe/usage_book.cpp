@@ -9,6 +9,7 @@
 #include "vfio_shim/printable.hpp"
 
 #include <algorithm>
+#include <cerrno>
 #include <fstream>
 #include <iterator>
 #include <nlohmann/json.hpp>
@@ -32,7 +33,7 @@ constexpr std::array<std::string_view, features> names = {
     "container",    "group",          "device",      "vf_token",     "type1",
     "type1v2",      "no_iommu",       "map_private", "map_shared",   "map_hugetlb",
     "map_file",     "map_device",     "unmap",       "unmap_all",    "dirty_tracking",
-    "update_vaddr", "asks_extension", "asks_info",   "unknown_ioctl"};
+    "update_vaddr", "asks_extension", "asks_info",   "mapping_limit", "unknown_ioctl"};
 
 Feature feature_of(const trace::Memory &memory) {
   const bool shared = (memory.flags & trace::Memory::shared) != 0;
@@ -63,6 +64,8 @@ private:
 void add_map(const trace::Record &record, const rules::MapDma &map, Used &used) {
   if (map.vaddr_only())
     used.add(Feature::update_vaddr);
+  if (record.error == ENOSPC)
+    used.add(Feature::mapping_limit);
   for (const trace::Memory &memory : trace::known_memory(record))
     used.add(feature_of(memory));
 }

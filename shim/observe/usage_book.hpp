@@ -37,6 +37,7 @@ enum class Feature : std::uint8_t {
   update_vaddr,   ///< Maps and unmaps of addresses only: live update.
   asks_extension, ///< VFIO_CHECK_EXTENSION.
   asks_info,      ///< VFIO_IOMMU_GET_INFO.
+  mapping_limit,  ///< Maps that the limit of mappings was in the way of.
   unknown_ioctl,  ///< What is no ioctl of containers or groups.
 };
 inline constexpr std::size_t features = static_cast<std::size_t>(Feature::unknown_ioctl) + 1;

@@ -7,6 +7,13 @@
 
 #include "vfio_shim/process_memory.hpp"
 
+#include <cstdlib>
+#include <fstream>
+#include <string_view>
+
+#include <fcntl.h>
+#include <fmt/format.h>
+
 namespace vfio_shim::supervise {
 
 namespace {
@@ -46,6 +53,15 @@ Result<Fd> Caller::copy_of(ClientFd number) const {
   auto copy = client::copy_descriptor(thread_, number);
   VFIO_SHIM_TRY(check_it_waits());
   return copy;
+}
+
+bool Caller::closes_on_exec(ClientFd number) const {
+  constexpr std::string_view key = "flags:";
+  std::ifstream lines(fmt::format("/proc/{}/fdinfo/{}", call_.thread.value, number.value));
+  for (std::string line; std::getline(lines, line);)
+    if (line.starts_with(key))
+      return (std::strtoul(line.c_str() + key.size(), nullptr, 8) & O_CLOEXEC) != 0;
+  return false;
 }
 
 Result<std::unique_ptr<client::BorrowedThread>>

@@ -53,6 +53,9 @@ public:
   /// A copy of its descriptor. @return EBADF: it has none of that number. ESRCH: it was killed.
   Result<Fd> copy_of(ClientFd number) const;
 
+  /// Whether its descriptor is closed on exec.
+  bool closes_on_exec(ClientFd number) const;
+
   /// Borrows the thread, and answers the call with an error, which stands only if we die.
   /// @param before Is called between: the thread is seized, and the call still waits.
   /// @return As BorrowedThread::borrow(). The call may have been answered.

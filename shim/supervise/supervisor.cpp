@@ -1,6 +1,7 @@
 #include "supervise/supervisor.hpp"
 
 #include "client/descriptor_transfer.hpp"
+#include "client/express.hpp"
 #include "client/process_handle.hpp"
 
 #include "vfio_shim/process_memory.hpp"
@@ -72,8 +73,29 @@ bool serve_reset(const Listener &listener, const TrappedCall &call, client::Clie
   return true;
 }
 
+/// An iommufd cannot tell what is dirty. If it lies in a container's place, the container's file
+/// comes back, and the call goes on with that.
+void put_container_back(const Listener &listener, const TrappedCall &call,
+                        client::ClientAreas &areas, const std::filesystem::path &node) {
+  const auto caller = Caller::of(listener, call, areas);
+  const auto iommufd =
+      caller ? caller->copy_of(call.file) : Result<Fd>(pass_on(caller));
+  if (!iommufd || !client::is_iommufd(*iommufd))
+    return;
+  const auto file = client::file_of_container(node, *iommufd);
+  const auto put = file ? listener.replace(call, *file, caller->closes_on_exec(call.file))
+                        : pass_on(file);
+  if (!put && put.error().code != ENOENT)
+    spdlog::warn("{}: dirty pages of descriptor {}: {}", caller->describe(), call.file.value,
+                 put.error().describe());
+}
+
 void serve(const Listener &listener, KvmRegistrations &kvm, client::ClientAreas &areas,
-           const TrappedCall &call) {
+           const std::filesystem::path &node, const TrappedCall &call) {
+  if (call.command == VFIO_IOMMU_DIRTY_PAGES) {
+    put_container_back(listener, call, areas, node);
+    return listener.let_through(call);
+  }
   const bool answered = call.command == KVM_SET_DEVICE_ATTR ? kvm.serve(listener, call, areas)
                                                             : serve_reset(listener, call, areas);
   if (!answered)
@@ -90,7 +112,8 @@ void serve(const Listener &listener, KvmRegistrations &kvm, client::ClientAreas 
 
 /// Serves each call in a thread of its own, which ends with it: a call may take its time in its
 /// client, and a tracer must go if its tracee dies.
-[[noreturn]] void serve_until_nobody_is_left(const Listener &listener) {
+[[noreturn]] void serve_until_nobody_is_left(const Listener &listener,
+                                             const std::filesystem::path &node) {
   constexpr std::chrono::milliseconds glance{500};
   constexpr std::chrono::milliseconds forever{-1};
   KvmRegistrations kvm;
@@ -105,8 +128,8 @@ void serve(const Listener &listener, KvmRegistrations &kvm, client::ClientAreas 
       continue;
     if (const auto call = listener.take()) {
       ++being_served;
-      std::thread([&listener, &kvm, &areas, &being_served, call = *call] {
-        serve(listener, kvm, areas, call);
+      std::thread([&listener, &kvm, &areas, &node, &being_served, call = *call] {
+        serve(listener, kvm, areas, node, call);
         --being_served;
       }).detach();
     }
@@ -120,7 +143,7 @@ struct Introduction {
 };
 
 /// The life of the supervisor's process.
-[[noreturn]] void live(const Fd &socket) {
+[[noreturn]] void live(const Fd &socket, const std::filesystem::path &node) {
   ::setsid(); // ^C is for the command.
   sigset_t none;
   sigemptyset(&none);
@@ -132,12 +155,12 @@ struct Introduction {
   auto listener = client::copy_descriptor(process, ClientFd{introduction.listener});
   if (!listener || ::write(socket.get(), "", 1) != 1)
     ::_exit(1);
-  serve_until_nobody_is_left(Listener(std::move(*listener)));
+  serve_until_nobody_is_left(Listener(std::move(*listener)), node);
 }
 
 } // namespace
 
-Result<Supervisor> Supervisor::start() {
+Result<Supervisor> Supervisor::start(const std::filesystem::path &node) {
   std::array<int, 2> pair{};
   if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair.data()) != 0)
     return fail_errno("socketpair");
@@ -148,7 +171,7 @@ Result<Supervisor> Supervisor::start() {
     return fail_errno("fork");
   if (pid == 0) {
     ours.reset();
-    live(theirs);
+    live(theirs, node);
   }
   return Supervisor(pid, std::move(ours));
 }

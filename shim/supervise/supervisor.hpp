@@ -5,18 +5,19 @@
 #include "vfio_shim/fd.hpp"
 #include "vfio_shim/result.hpp"
 
+#include <filesystem>
 #include <sys/types.h>
 
 namespace vfio_shim::supervise {
 
-/// Answers what a program asks of others than VFIO's files about groups of ours: of KVM, and of a
-/// device's bus. Lives as long as there is a process that was started under it.
+/// Answers what a program asks of others than our files: of KVM and of a device's bus about groups,
+/// and of an iommufd in a container's place (`--express`) about dirty pages. Lives as long as there is a process that was started under it.
 ///
 /// Usage: start() -> fork -> supervise_this_process() in the child -> exec.
 class Supervisor {
 public:
-  /// Starts it, in a process of its own.
-  static Result<Supervisor> start();
+  /// Starts it, in a process of its own. @param node The daemon's container node.
+  static Result<Supervisor> start(const std::filesystem::path &node);
 
   Supervisor(Supervisor &&other) noexcept;
   Supervisor(const Supervisor &) = delete;

@@ -5,6 +5,7 @@
 #include <array>
 #include <cstddef>
 
+#include <fcntl.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/kvm.h>
@@ -40,13 +41,14 @@ constexpr sock_filter decide(std::uint32_t action) {
 
 constexpr std::uint32_t least_number = client::least_supervised.value;
 
-constexpr std::array<sock_filter, 12> program = {
+constexpr std::array<sock_filter, 13> program = {
     load(offsetof(seccomp_data, arch)),
-    is(AUDIT_ARCH_X86_64, 0, 8),
+    is(AUDIT_ARCH_X86_64, 0, 9),
     load(offsetof(seccomp_data, nr)),
-    is(SYS_ioctl, 0, 6),
+    is(SYS_ioctl, 0, 7),
     load(offset_of_argument(1)),
-    is(KVM_SET_DEVICE_ATTR, 5, 0),
+    is(KVM_SET_DEVICE_ATTR, 6, 0),
+    is(VFIO_IOMMU_DIRTY_PAGES, 5, 0),
     is(VFIO_DEVICE_GET_PCI_HOT_RESET_INFO, 1, 0),
     is(VFIO_DEVICE_PCI_HOT_RESET, 0, 2),
     load(offset_of_argument(0)),
@@ -115,6 +117,18 @@ Result<ClientFd> Listener::install(const TrappedCall &call, const Fd &file) cons
   if (number < 0)
     return fail_errno("SECCOMP_IOCTL_NOTIF_ADDFD");
   return ClientFd{number};
+}
+
+Result<void> Listener::replace(const TrappedCall &call, const Fd &file, bool close_on_exec) const {
+  seccomp_notif_addfd request{};
+  request.id = call.id;
+  request.flags = SECCOMP_ADDFD_FLAG_SETFD;
+  request.srcfd = static_cast<std::uint32_t>(file.get());
+  request.newfd = static_cast<std::uint32_t>(call.file.value);
+  request.newfd_flags = close_on_exec ? O_CLOEXEC : 0;
+  if (::ioctl(file_.get(), SECCOMP_IOCTL_NOTIF_ADDFD, &request) < 0)
+    return fail_errno("SECCOMP_IOCTL_NOTIF_ADDFD");
+  return {};
 }
 
 void Listener::let_through(const TrappedCall &call) const {

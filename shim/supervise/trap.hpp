@@ -61,6 +61,9 @@ public:
   /// @return Its number there. ENOENT: the call does not wait any more. EMFILE: no number is free.
   Result<ClientFd> install(const TrappedCall &call, const Fd &file) const;
 
+  /// Puts @p file in the place of the descriptor that the call is on. @return As install().
+  Result<void> replace(const TrappedCall &call, const Fd &file, bool close_on_exec) const;
+
   /// Has the kernel carry the call out as if nothing had been.
   ///
   /// The client can have changed what was looked at since: it then gets what the kernel answers

@@ -22,9 +22,9 @@ LEGACY_SUITE(BlockedClient, LegacySuite);
 
 /// The kernel's own container waits with its locks held where it writes an answer
 /// (vfio_compat.c) or pins memory (type1): closing its groups then waits too, and not even SIGKILL
-/// ends that. So it is asked only what it can answer.
+/// ends that. So it is asked only what it can answer. With --express it is the kernel that answers.
 std::vector<StuckIn> places_to_get_stuck_in(const Provider &provider) {
-  if (!provider.is_shim())
+  if (!provider.is_shim() || provider.name == providers::shim_express)
     return {StuckIn::Argument};
   return {StuckIn::Argument, StuckIn::Answer, StuckIn::Memory};
 }

@@ -143,7 +143,8 @@ TEST_P(ContainerInfo, IsThereBeforeTheDeviceFd) {
   client().device.close();
   const IommuInfo without = container().info();
   if (differs(Behaviour::InfoBeforeTheDeviceFd)) {
-    EXPECT_NE(without.page_sizes, with_device.page_sizes);
+    EXPECT_FALSE(without.page_sizes == with_device.page_sizes &&
+                 without.iova_ranges == with_device.iova_ranges);
     return;
   }
   EXPECT_EQ(without.page_sizes, with_device.page_sizes);

@@ -74,13 +74,15 @@ TEST_P(SharedContainer, WithoutGroupsItIsAsNew) {
     EXPECT_EQ(container_.unmap_all(), unmaps(memory_.size()));
     return;
   }
-  EXPECT_EQ(container_.unmap_all(), fails(EINVAL)) << "its type is unset";
+  const Answer no_iommu = expected(Behaviour::CallsAfterTheLastGroup, fails(EINVAL));
+  EXPECT_EQ(container_.unmap_all(), no_iommu) << "its type is unset";
   EXPECT_EQ(container_.check_extension(VFIO_UPDATE_VADDR), answers(0)) << "its type is unset";
-  EXPECT_EQ(container_.set_iommu(IommuType::Type1v2), fails(EINVAL)) << "it has no group";
+  EXPECT_EQ(container_.set_iommu(IommuType::Type1v2), no_iommu) << "it has no group";
 
   ASSERT_EQ(second_.set_container(container_), succeeds);
   ASSERT_EQ(container_.set_iommu(IommuType::Type1), succeeds) << "even of another type";
-  EXPECT_EQ(container_.info().dma_available, 65535u) << "the mappings are gone";
+  EXPECT_EQ(container_.info().dma_available, differs(Behaviour::MappingLimit) ? ~0U : 65535U)
+      << "the mappings are gone";
   EXPECT_EQ(container_.map(some_iova, memory_), succeeds);
 }
 

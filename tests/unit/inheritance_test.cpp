@@ -5,7 +5,12 @@
 
 #include "vfio_shim/own_process.hpp"
 
+#include <cstddef>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <functional>
+#include <iterator>
 #include <memory>
 #include <vector>
 
@@ -24,6 +29,7 @@ namespace vfio_shim::test {
 namespace {
 
 using observe::Inheritance;
+using observe::LedgerCapacity;
 using observe::SharedLedger;
 
 constexpr Bytes page{0x1000};
@@ -69,10 +75,10 @@ observe::layout::Call some_call() {
 class InheritedLedger : public testing::Test {
 protected:
   /// Has a worker write, and die.
-  void write(const std::function<void(SharedLedger &)> &life) {
+  void write(const std::function<void(SharedLedger &)> &life, LedgerCapacity capacity = {}) {
     const pid_t worker = ::fork();
     if (worker == 0) {
-      auto made = SharedLedger::create("vfio", {}, place.directory());
+      auto made = SharedLedger::create("vfio", capacity, place.directory());
       if (!made)
         ::_exit(1);
       life(**made);
@@ -133,6 +139,82 @@ TEST_F(InheritedLedger, HasContainersWithTheirMappingsAndGroups) {
   ASSERT_EQ(left.groups[0].devices.size(), 1u);
   ASSERT_EQ(left.groups[0].devices[0].holders.size(), 1u);
   EXPECT_EQ(left.groups[0].devices[0].holders[0].number, ClientFd{7});
+}
+
+/// Makes the ledger one of version 4: containers did not know yet what they stand for.
+void make_it_old(const std::filesystem::path &directory) {
+  namespace layout = observe::layout;
+  std::fstream file(directory / layout::file_name("vfio"),
+                    std::ios::in | std::ios::out | std::ios::binary);
+  std::vector<char> bytes(std::istreambuf_iterator<char>(file), {});
+  auto &header = *reinterpret_cast<layout::Header *>(bytes.data());
+  const std::uint32_t today = header.containers.record_size;
+  header.version = 4;
+  header.containers.record_size = today - sizeof(layout::Container::stands_for);
+  for (std::uint32_t record = 0; record < header.containers.used; ++record)
+    std::memmove(&bytes[header.containers.offset +
+                        std::uint64_t{record} * header.containers.record_size],
+                 &bytes[header.containers.offset + std::uint64_t{record} * today],
+                 header.containers.record_size);
+  file.seekp(0);
+  file.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+}
+
+TEST_F(InheritedLedger, MayBeOfAnOlderVersion) {
+  LedgerCapacity small{.containers = 64,
+                       .groups = 64,
+                       .devices = 64,
+                       .mappings = 4096,
+                       .bindings = 64,
+                       .calls = 64,
+                       .areas = 64,
+                       .residents = 64};
+  write(
+      [](SharedLedger &books) {
+        for (std::uint32_t user = 0; user < 3; ++user) {
+          const auto container = books.container_opened(books.next_file(), Pid{::getpid()});
+          books.container_of(container, 1000 + user, 4);
+          books.mapped(container, entry_of(page_at(0x1000 * (user + 1))));
+        }
+        books.statistics();
+      },
+      small);
+  make_it_old(place.directory());
+  {
+    const auto reader = observe::LedgerReader::open("vfio", place.directory());
+    ASSERT_EQ(answer_of(reader), succeeds);
+    const auto before = reader->snapshot(observe::LedgerReader::Mappings::listed);
+    ASSERT_EQ(before.containers.size(), 3u) << "it can be read as it is";
+    EXPECT_EQ(before.containers[2].mapping_list.size(), 1u);
+  }
+  const Inheritance left = inherit();
+  ASSERT_EQ(left.containers.size(), 3u);
+  for (std::uint32_t user = 0; user < 3; ++user) {
+    const ContainerState &container = left.containers[user];
+    EXPECT_EQ(container.user, 1000 + user);
+    EXPECT_EQ(container.stands_for, FileNumber{0});
+    ASSERT_EQ(container.mappings.size(), 1u);
+    EXPECT_EQ(container.mappings[0].entry.iova, Iova{0x1000 * (user + 1)});
+  }
+  const auto another = ledger->container_opened(ledger->next_file(), Pid{::getpid()});
+  EXPECT_EQ(another, 4u);
+  const auto reader = observe::LedgerReader::open("vfio", place.directory());
+  ASSERT_EQ(answer_of(reader), succeeds);
+  EXPECT_EQ(reader->snapshot().containers.size(), 4u);
+  EXPECT_FALSE(std::filesystem::exists(place.directory() / "vfio.ledger.new"));
+}
+
+TEST_F(InheritedLedger, OfANewerVersionIsRefused) {
+  write([](SharedLedger & /*books*/) {});
+  {
+    std::fstream file(place.directory() / observe::layout::file_name("vfio"),
+                      std::ios::in | std::ios::out | std::ios::binary);
+    const std::uint32_t newer = observe::layout::version + 1;
+    file.seekp(offsetof(observe::layout::Header, version));
+    file.write(reinterpret_cast<const char *>(&newer), sizeof(newer));
+  }
+  Inheritance inheritance;
+  EXPECT_EQ(answer_of(SharedLedger::adopt("vfio", inheritance, place.directory())), fails(EPROTO));
 }
 
 TEST_F(InheritedLedger, HasTheDevicesOfAGroupAsTheyWereLast) {

@@ -199,6 +199,7 @@ TEST(StatusJsonTest, HasTheKeysThatAreDocumented) {
     "client": {"pid": 1234, "command": "qemu-system-x86"},
     "opened": "2027-01-15T07:58:00Z",
     "iommu_type": "TYPE1v2",
+    "express": false,
     "mappings": {"count": 12, "bytes": 268959744, "unrecorded": 0, "mapped": 14, "unmapped": 2},
     "groups": [
       {"id": 2, "group": 2, "client": {"pid": 1234, "command": "qemu-system-x86"},

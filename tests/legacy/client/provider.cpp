@@ -118,6 +118,8 @@ std::vector<Provider> known_providers(const ProviderSelection &selection) {
        "vfio-shim on the kernel's type1"},
       {providers::shim_kernel_compat, on_backend + "kernel-compat/vfio",
        on_backend + "kernel-compat", "vfio-shim on the kernel's vfio_compat"},
+      {providers::shim_express, on_backend + "express/vfio", on_backend + "express",
+       "vfio-shim --express"},
   };
 }
 
@@ -151,8 +153,8 @@ std::vector<Provider> select_providers(const ProviderSelection &selection) {
     });
     if (found == known.end())
       throw std::runtime_error{"no provider is called '" + name +
-                               "' (there are type1, kernel-compat, shim, shim-type1 and "
-                               "shim-kernel-compat)"};
+                               "' (there are type1, kernel-compat, shim, shim-type1, "
+                               "shim-kernel-compat and shim-express)"};
     if (const auto why = missing(*found))
       throw std::runtime_error{"provider " + name + " was asked for but is not here: " + *why};
     chosen.push_back(*found);

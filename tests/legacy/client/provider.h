@@ -11,7 +11,8 @@ namespace legacy {
 
 /// One implementation of the legacy API: where its nodes are, and what it is.
 struct Provider {
-  /// "type1", "kernel-compat", "shim", or "shim-type1", "shim-kernel-compat": on that backend.
+  /// "type1", "kernel-compat", "shim", or "shim-type1", "shim-kernel-compat": on that backend;
+  /// "shim-express": with clients that map by themselves.
   std::string name;
   /// The container node, e.g. /dev/vfio/vfio.
   std::string container;
@@ -36,6 +37,7 @@ inline constexpr const char *kernel_compat = "kernel-compat";
 inline constexpr const char *shim = "shim";
 inline constexpr const char *shim_type1 = "shim-type1";
 inline constexpr const char *shim_kernel_compat = "shim-kernel-compat";
+inline constexpr const char *shim_express = "shim-express";
 
 } // namespace providers
 

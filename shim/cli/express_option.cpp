@@ -1,0 +1,42 @@
+#include "cli/express_option.hpp"
+
+#include <algorithm>
+#include <filesystem>
+
+#include <fmt/format.h>
+
+namespace vfio_shim::cli {
+
+namespace fs = std::filesystem;
+
+std::function<bool(const Client &)> ExpressChoice::predicate() const {
+  if (!given)
+    return {};
+  return [programs = programs](const Client &client) {
+    std::error_code error;
+    const fs::path program =
+        fs::read_symlink(fmt::format("/proc/{}/exe", client.pid().value), error);
+    return programs.empty() ||
+           (!error && std::ranges::any_of(programs, [&program](const std::string &one) {
+              return program == one || program.filename() == one;
+            }));
+  };
+}
+
+CLI::Option *add_express_option(CLI::App &command, ExpressChoice &choice) {
+  return command
+      .add_option_function<std::vector<std::string>>(
+          "--express",
+          [&choice](const std::vector<std::string> &programs) {
+            choice.given = true;
+            std::ranges::copy_if(programs, std::back_inserter(choice.programs),
+                                 [](const std::string &program) { return !program.empty(); });
+          },
+          "Let these programs (all, if none is named; by their file's name or path) map memory by "
+          "themselves, at the kernel's own speed: from VFIO_SET_IOMMU on their container is an "
+          "iommufd, with the kernel's rules instead of type1's")
+      ->type_name("PROGRAM")
+      ->expected(0, CLI::detail::expected_max_vector_size);
+}
+
+} // namespace vfio_shim::cli
