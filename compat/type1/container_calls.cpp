@@ -52,8 +52,7 @@ struct ContainerCalls {
     }
     container.note_backend();
     container.ledger_.iommu_set(container.record_, static_cast<std::uint32_t>(call.type));
-    if (container.options_.express && container.options_.express(client))
-      container.go_express(client, call.type);
+    go_express_if_chosen(call);
     return 0;
   }
 
@@ -123,14 +122,18 @@ struct ContainerCalls {
 
   /// Answers a call that has been carried out, but not answered.
   Result<long> answer_again(const rules::LegacyCall &call) const {
-    if (const auto *const set = std::get_if<rules::SetIommu>(&call);
-        set != nullptr && container.iommu_ && container.iommu_->express)
-      container.go_express(client, set->type); // It calls on the old file, so it came no further.
+    if (const auto *const set = std::get_if<rules::SetIommu>(&call)) // On the old file still.
+      go_express_if_chosen(*set);
     const auto *const unmap = std::get_if<rules::UnmapDma>(&call);
     return unmap != nullptr ? answer_with(*unmap, outcome->size) : Result<long>(0);
   }
 
 private:
+  void go_express_if_chosen(const rules::SetIommu &call) const {
+    if (container.iommu_ && container.options_.express && container.options_.express(client))
+      container.go_express(client, call.type);
+  }
+
   Result<long> answer_with(const rules::UnmapDma &call, Bytes size) const {
     rules::UnmapDma answer = call;
     answer.size = size;
