@@ -17,8 +17,7 @@ using nlohmann::ordered_json;
 
 namespace {
 
-/// The first that lets names begin with a digit and a node have another path on the host. The
-/// engines of Debian 12 take no later one.
+/// The first that lets names begin with a digit. The engines of Debian 12 take no later one.
 constexpr const char *cdi_version = "0.5.0";
 constexpr const char *vendor = "vfio-shim";
 
@@ -27,32 +26,41 @@ std::string device_class(CdiApi api) {
 }
 
 /// A node of the host, and where the container is to have it.
-ordered_json node(const fs::path &on_host, const fs::path &in_container) {
-  ordered_json node{{"path", in_container.string()}};
-  if (on_host != in_container)
-    node["hostPath"] = on_host.string();
-  node["permissions"] = "rw";
-  return node;
-}
+struct Node {
+  fs::path on_host;
+  fs::path in_container;
+};
 
-ordered_json edits(ordered_json nodes) {
-  return {{"deviceNodes", std::move(nodes)}};
+/// A node with another path in the container is mounted there, besides. CDI could rename it
+/// (hostPath), but a rootless engine looks on the host for the path that the container sees, and
+/// so finds the kernel's node.
+ordered_json edits(const std::vector<Node> &nodes) {
+  ordered_json edits{{"deviceNodes", ordered_json::array()}};
+  for (const auto &[on_host, in_container] : nodes) {
+    edits["deviceNodes"].push_back({{"path", on_host.string()}, {"permissions", "rw"}});
+    if (in_container != on_host)
+      edits["mounts"].push_back({{"hostPath", on_host.string()},
+                                 {"containerPath", in_container.string()},
+                                 {"options", {"bind", "rw"}}});
+  }
+  return edits;
 }
 
 /// What every container gets that has a group.
-ordered_json common_node(CdiApi api, const std::string &prefix, const fs::path &dev) {
-  return api == CdiApi::legacy ? node(dev / prefix / "vfio", dev / "vfio/vfio")
-                               : node(dev / "iommu", dev / "iommu");
+Node common_node(CdiApi api, const std::string &prefix, const fs::path &dev) {
+  if (api == CdiApi::legacy)
+    return {.on_host = dev / prefix / "vfio", .in_container = dev / "vfio/vfio"};
+  return {.on_host = dev / "iommu", .in_container = dev / "iommu"};
 }
 
-ordered_json nodes_of(CdiApi api, const topology::Group &group, const std::string &prefix,
-                      const fs::path &dev) {
+std::vector<Node> nodes_of(CdiApi api, const topology::Group &group, const std::string &prefix,
+                           const fs::path &dev) {
   const std::string id = std::to_string(group.id.value);
   if (api == CdiApi::legacy)
-    return ordered_json::array({node(dev / prefix / id, dev / "vfio" / id)});
-  ordered_json nodes = ordered_json::array();
+    return {{.on_host = dev / prefix / id, .in_container = dev / "vfio" / id}};
+  std::vector<Node> nodes;
   for (const topology::Device &device : group.devices)
-    nodes.push_back(node(device.cdev, device.cdev));
+    nodes.push_back({.on_host = device.cdev, .in_container = device.cdev});
   return nodes;
 }
 
@@ -69,7 +77,7 @@ std::string cdi_file_name(CdiApi api) {
 ordered_json cdi_specification(CdiApi api, const std::vector<topology::Group> &groups,
                                const std::string &prefix, const topology::Roots &roots) {
   ordered_json devices = ordered_json::array();
-  const auto add = [&devices](const std::string &name, const ordered_json &nodes) {
+  const auto add = [&devices](const std::string &name, const std::vector<Node> &nodes) {
     devices.push_back({{"name", name}, {"containerEdits", edits(nodes)}});
   };
   for (const topology::Group &group : groups) {
@@ -81,7 +89,7 @@ ordered_json cdi_specification(CdiApi api, const std::vector<topology::Group> &g
   return {{"cdiVersion", cdi_version},
           {"kind", cdi_kind(api)},
           {"devices", std::move(devices)},
-          {"containerEdits", edits(ordered_json::array({common_node(api, prefix, roots.dev)}))}};
+          {"containerEdits", edits({common_node(api, prefix, roots.dev)})}};
 }
 
 Result<void> write_cdi_file(const fs::path &file, const ordered_json &specification) {

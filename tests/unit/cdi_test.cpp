@@ -42,13 +42,15 @@ std::vector<std::string> names(const json &specification) {
   return names;
 }
 
-/// "on the host -> in the container" for each node.
-std::vector<std::string> nodes(const json &edits) {
+/// Each node, and for each that is mounted "on the host -> in the container".
+std::vector<std::string> nodes(const json &edited) {
+  const auto &edits = edited.at("containerEdits");
   std::vector<std::string> nodes;
-  for (const auto &node : edits.at("containerEdits").at("deviceNodes")) {
-    const std::string path = node.at("path");
-    nodes.push_back(fmt::format("{} -> {}", node.value("hostPath", path), path));
-  }
+  for (const auto &node : edits.at("deviceNodes"))
+    nodes.push_back(node.at("path"));
+  for (const auto &mount : edits.value("mounts", json::array()))
+    nodes.push_back(fmt::format("{} -> {}", mount.at("hostPath").get<std::string>(),
+                                mount.at("containerPath").get<std::string>()));
   return nodes;
 }
 
@@ -68,28 +70,27 @@ TEST(Cdi, NamesAGroupByItsDevicesAndItsNumber) {
 
 TEST(Cdi, EachNameOfAGroupBringsItsNode) {
   const auto made = specification(CdiApi::legacy, {nic, two});
-  EXPECT_EQ(nodes_of(made, "7"), (Strings{"/dev/vfio/7 -> /dev/vfio/7"}));
+  EXPECT_EQ(nodes_of(made, "7"), (Strings{"/dev/vfio/7"}));
   for (const auto *name : {"0000:05:01.0", "0000:05:02.0", "12"})
-    EXPECT_EQ(nodes_of(made, name), (Strings{"/dev/vfio/12 -> /dev/vfio/12"})) << name;
+    EXPECT_EQ(nodes_of(made, name), (Strings{"/dev/vfio/12"})) << name;
 }
 
 TEST(Cdi, TheContainerNodeComesWithEveryGroup) {
-  EXPECT_EQ(nodes(specification(CdiApi::legacy, {nic, two})),
-            (Strings{"/dev/vfio/vfio -> /dev/vfio/vfio"}));
+  EXPECT_EQ(nodes(specification(CdiApi::legacy, {nic, two})), (Strings{"/dev/vfio/vfio"}));
 }
 
 TEST(Cdi, NodesOfAnotherPrefixAreWhereLegacyProgramsLook) {
   const auto made = specification(CdiApi::legacy, {nic}, "vfio-shim");
-  EXPECT_EQ(nodes(made), (Strings{"/dev/vfio-shim/vfio -> /dev/vfio/vfio"}));
-  EXPECT_EQ(nodes_of(made, "0000:03:00.0"), (Strings{"/dev/vfio-shim/7 -> /dev/vfio/7"}));
+  EXPECT_EQ(nodes(made), (Strings{"/dev/vfio-shim/vfio", "/dev/vfio-shim/vfio -> /dev/vfio/vfio"}));
+  EXPECT_EQ(nodes_of(made, "0000:03:00.0"),
+            (Strings{"/dev/vfio-shim/7", "/dev/vfio-shim/7 -> /dev/vfio/7"}));
 }
 
 TEST(Cdi, ForIommufdAGroupIsItsCdevs) {
   const auto made = specification(CdiApi::iommufd, {nic, two}, "vfio-shim");
-  EXPECT_EQ(nodes(made), (Strings{"/dev/iommu -> /dev/iommu"}));
+  EXPECT_EQ(nodes(made), (Strings{"/dev/iommu"}));
   EXPECT_EQ(nodes_of(made, "0000:05:02.0"),
-            (Strings{"/dev/vfio/devices/vfio0 -> /dev/vfio/devices/vfio0",
-                     "/dev/vfio/devices/vfio1 -> /dev/vfio/devices/vfio1"}));
+            (Strings{"/dev/vfio/devices/vfio0", "/dev/vfio/devices/vfio1"}));
 }
 
 TEST(Cdi, TheApisHaveKindsAndFilesOfTheirOwn) {
