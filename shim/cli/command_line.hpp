@@ -35,5 +35,6 @@ void add_usage(CommandLine &line);
 void add_replay(CommandLine &line);
 void add_compare(CommandLine &line);
 void add_info(CommandLine &line);
+void add_cdi(CommandLine &line);
 
 } // namespace vfio_shim::cli

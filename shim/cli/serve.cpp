@@ -143,6 +143,9 @@ void add_serve(CommandLine &line) {
   add_express_option(*command, options->express);
   command->add_flag("--wait-for-devices", options->daemon.wait_for_devices,
                     "Start even if no device is bound to a vfio driver yet");
+  command->add_option("--cdi", options->daemon.cdi_directory,
+                      "Keep a file in this directory that tells container engines of the groups, "
+                      "for `podman run --device` (/run/cdi)");
   add_observing_options(*command, options->daemon.observing);
   command->add_option("--log-level", options->log_level, "What to log to stderr")
       ->check(CLI::IsMember({"debug", "info", "warning", "error"}))

@@ -91,6 +91,9 @@ public:
 
   std::size_t group_count() const { return groups_.size(); }
 
+  /// Whether there is a node for this group.
+  bool serves(GroupId group) const { return groups_.contains(group); }
+
 private:
   using Containers = std::map<FileNumber, std::shared_ptr<Container>>;
 

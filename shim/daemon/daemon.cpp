@@ -26,6 +26,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "daemon/cdi.hpp"
 #include "daemon/hotplug.hpp"
 #include "daemon/number_book.hpp"
 #include "daemon/prefix.hpp"
@@ -106,9 +107,42 @@ enum class Told : std::uint8_t {
   to_make_way ///< For another worker.
 };
 
+/// Follows the devices with all that shows them: the nodes, and the file for container engines.
+class Follower {
+public:
+  Follower(cuse::Server &server, const DaemonOptions &options)
+      : server_(server), cdi_(options.cdi_directory, options.server.prefix) {}
+
+  /// @return Whether all nodes are there. If not, this is to be called again.
+  bool follow() {
+    const bool complete = server_.follow_topology();
+    auto groups = topology::groups();
+    if (!groups) // The server has said so.
+      return complete;
+    std::erase_if(*groups, [this](const auto &group) { return !server_.serves(group.id); });
+    complain_of(cdi_.follow(*groups));
+    return complete;
+  }
+
+  /// Has container engines hear of no group any more.
+  void end() { complain_of(cdi_.remove()); }
+
+private:
+  void complain_of(const Result<void> &done) {
+    std::string trouble = done ? "" : done.error().describe();
+    if (!trouble.empty() && trouble != trouble_)
+      spdlog::error("container engines are not told of the groups: {}", trouble);
+    trouble_ = std::move(trouble);
+  }
+
+  cuse::Server &server_;
+  CdiFile cdi_;
+  std::string trouble_; ///< The last one that was logged; "" if all is well.
+};
+
 /// @param complete Whether all nodes are there.
-Told serve_until_told(cuse::Server &server, bool complete, HotplugMonitor &hotplug,
-                      const Fd &signals) {
+Told serve_until_told(cuse::Server &server, Follower &follower, bool complete,
+                      HotplugMonitor &hotplug, const Fd &signals) {
   constexpr int idle_check_ms = 20;
   // A node cannot be made while the one before it, of a device that was there a moment ago, is on
   // its way out: a worker may be at the end of its last call. Or there are no descriptors.
@@ -139,7 +173,7 @@ Told serve_until_told(cuse::Server &server, bool complete, HotplugMonitor &hotpl
       quick = quick_retries;
     }
     if (changed || !complete) {
-      complete = server.follow_topology();
+      complete = follower.follow();
       quick = std::max(quick - 1, 0);
     }
   }
@@ -288,7 +322,8 @@ Result<void> work(const Shared &shared, keeper::Inheritance inheritance) {
                     ? fmt::format("{} exists already and is not ours: give another --prefix",
                                   server.error().where)
                     : server.error().describe());
-  const bool complete = (*server)->follow_topology();
+  Follower follower(**server, options);
+  const bool complete = follower.follow();
   const std::chrono::nanoseconds pause = std::chrono::steady_clock::now() - inheritance.since;
   if (taken_over)
     ledger.note_pause(pause);
@@ -302,9 +337,10 @@ Result<void> work(const Shared &shared, keeper::Inheritance inheritance) {
     return given_up(kept.error());
   store->tell(keeper::ready_line);
   say_that_it_serves(shared, **server, taken_over, pause);
-  if (serve_until_told(**server, complete, *hotplug, *signals) == Told::to_make_way)
+  if (serve_until_told(**server, follower, complete, *hotplug, *signals) == Told::to_make_way)
     make_way(**server, **observing);
   store->tell(keeper::stopping_line);
+  follower.end();
   spdlog::info("stopping: unmapping everything, removing /dev/{}", options.server.prefix);
   end(**server, **observing, ledger, take_over, *store);
   server->reset(); // Before the kernel's nodes come back.

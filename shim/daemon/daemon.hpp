@@ -6,6 +6,7 @@
 
 #include "vfio_shim/result.hpp"
 
+#include <filesystem>
 #include <functional>
 #include <string>
 #include <vector>
@@ -18,10 +19,11 @@ namespace vfio_shim::daemon {
 struct DaemonOptions {
   cuse::ServerOptions server;
   ObservingOptions observing;
-  bool remember_numbers = true;  ///< Another daemon will serve this prefix one day.
-  bool take_over = false;        ///< The kernel's own nodes give way to ours.
-  bool wait_for_devices = false; ///< Start even if no device is bound to a vfio driver yet.
-  std::function<void()> ready;   ///< Called once, when all nodes are there.
+  bool remember_numbers = true;          ///< Another daemon will serve this prefix one day.
+  bool take_over = false;                ///< The kernel's own nodes give way to ours.
+  bool wait_for_devices = false;         ///< Start even if no device is bound to a vfio driver yet.
+  std::filesystem::path cdi_directory{}; ///< For the CdiFile; "": none.
+  std::function<void()> ready;           ///< Called once, when all nodes are there.
   /// The program and its arguments, with which SIGHUP starts it anew. Empty: SIGHUP does nothing.
   std::vector<std::string> command{};
   std::function<bool()> may_follow{}; ///< See keeper::Keeper::Upgrade.

@@ -35,7 +35,15 @@ protected:
   DoctorTest() {
     write("proc/sys/kernel/osrelease", "7.2.13-vfio-shim\n");
     write("proc/cmdline", "quiet intel_iommu=on,sm_on\n");
-    write("proc/self/status", "Name:\tdoctor\nUid:\t0\t0\t0\t0\nCapEff:\t000001ffffffffff\n");
+    write("proc/self/status",
+          "Name:\tdoctor\nUid:\t0\t0\t0\t0\nCapEff:\t000001ffffffffff\nSeccomp:\t0\n");
+    write("proc/self/mountinfo", "22 1 0:20 / / rw - ext4 /dev/vda rw\n"
+                                 "23 22 0:6 / " +
+                                     (root() / "dev").string() +
+                                     " rw,nosuid shared:2 - devtmpfs dev rw\n"
+                                     "24 23 0:22 / " +
+                                     (root() / "dev/pts").string() + " rw - devpts devpts rw\n");
+    set_pid_namespace("pid:[4026531836]");
     write("proc/self/uid_map", "         0          0 4294967295\n");
     write("proc/self/limits",
           "Limit                     Soft Limit           Hard Limit   Units\n"
@@ -64,6 +72,12 @@ protected:
     std::ofstream(root() / name) << text;
   }
   void remove(const fs::path &name) { fs::remove_all(root() / name); }
+
+  void set_pid_namespace(const std::string &name) {
+    fs::create_directories(root() / "proc/self/ns");
+    remove("proc/self/ns/pid");
+    fs::create_symlink(name, root() / "proc/self/ns/pid");
+  }
 
   void set_config(const std::vector<std::string> &settings) {
     std::string text = "# Automatically generated file; DO NOT EDIT.\n# CONFIG_OTHER is not set\n";
@@ -150,6 +164,31 @@ TEST_F(DoctorTest, SaysSomethingOfEachThingOnAnEmptyMachine) {
 TEST_F(DoctorTest, MissesRoot) {
   write("proc/self/status", "Uid:\t1000\t1000\t1000\t1000\nCapEff:\t0000000000000000\n");
   expect_missing(check_privileges(machine()), "not root", "sudo");
+}
+
+TEST_F(DoctorTest, AContainersOwnPidNamespaceIsNotEnough) {
+  set_pid_namespace("pid:[4026532201]");
+  expect_missing(check_pid_namespace(machine()), "a container", "--pid=host");
+}
+
+TEST_F(DoctorTest, AContainersOwnDevIsNotEnough) {
+  write("proc/self/mountinfo",
+        "23 22 0:40 / " + (root() / "dev").string() + " rw - tmpfs tmpfs rw\n");
+  expect_missing(check_dev(machine()), "tmpfs", "--volume /dev:/dev");
+  write("proc/self/mountinfo", "22 1 0:20 / / rw - ext4 /dev/vda rw\n");
+  expect_missing(check_dev(machine()), "no file system of its own", "mount -t devtmpfs");
+}
+
+TEST_F(DoctorTest, OfSeveralMountsOnDevTheLastCounts) {
+  const std::string dev = (root() / "dev").string();
+  write("proc/self/mountinfo", "23 22 0:40 / " + dev + " rw - tmpfs tmpfs rw\n24 23 0:6 / " + dev +
+                                   " rw - devtmpfs dev rw\n");
+  expect_ok(check_dev(machine()));
+}
+
+TEST_F(DoctorTest, AFilterOnTheShimItselfIsNoted) {
+  write("proc/self/status", "Seccomp:\t2\n");
+  expect_note(check_own_filter(machine()), "EBUSY", "seccomp=unconfined");
 }
 
 TEST_F(DoctorTest, MissesCapabilities) {

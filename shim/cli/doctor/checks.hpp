@@ -12,6 +12,13 @@
 namespace vfio_shim::cli::doctor {
 
 Finding check_privileges(const Machine &machine);
+/// Whether the ids of clients mean the same to the shim as to the kernel: not so in a container
+/// with a PID namespace of its own.
+Finding check_pid_namespace(const Machine &machine);
+/// Whether nodes in this /dev are everybody's: not so in a container with a /dev of its own.
+Finding check_dev(const Machine &machine);
+/// Whether a seccomp filter is on the shim.
+Finding check_own_filter(const Machine &machine);
 Finding check_kernel(const Machine &machine);
 Finding check_cuse(const Machine &machine);
 Finding check_iommufd(const Machine &machine);

@@ -4,6 +4,9 @@ namespace vfio_shim::cli::doctor {
 
 std::vector<Finding> examine(const Machine &machine, const std::string &prefix) {
   return {check_privileges(machine),
+          check_pid_namespace(machine),
+          check_dev(machine),
+          check_own_filter(machine),
           check_kernel(machine),
           check_cuse(machine),
           check_iommufd(machine),
