@@ -19,6 +19,14 @@ bool SideThread::run(Job job, std::chrono::milliseconds patience) {
   return ended_.wait_for(lock, patience, [this] { return !busy_; });
 }
 
+void SideThread::finish() {
+  std::jthread last;
+  {
+    const std::scoped_lock lock(mutex_);
+    std::swap(last, thread_);
+  }
+}
+
 void SideThread::work() {
   std::unique_lock lock(mutex_);
   while (const Job job = std::exchange(next_, nullptr)) {

@@ -74,13 +74,16 @@ Result<std::unique_ptr<Backend>> IommufdBackend::create(const std::filesystem::p
 Result<std::unique_ptr<Backend>> IommufdBackend::create_on(Fd iommufd, const BackendNeeds &needs) {
   abi::IommuVfioIoas legacy{.op = abi::vfio_ioas_get};
   const auto asked = run_ioctl(iommufd, abi::iommu_vfio_ioas, &legacy, "IOMMU_VFIO_IOAS_GET");
-  if (asked || asked.error().code != ENODEV)
-    return fail(EINVAL, "an iommufd with an address space for legacy calls");
+  if (!asked && asked.error().code != ENODEV)
+    return pass_on(asked);
   auto kept = KeptFile::keep(std::move(iommufd), *needs.store);
   if (!kept)
     return pass_on(kept);
   std::unique_ptr<IommufdBackend> backend(new IommufdBackend(std::move(*kept), needs));
-  VFIO_SHIM_TRY(backend->make_ioas());
+  if (asked) // Of a worker that died while the group joined; or the client has made it.
+    backend->ioas_ = Ioas::adopt(backend->iommufd_, legacy.ioas_id);
+  else
+    VFIO_SHIM_TRY(backend->make_ioas());
   return backend;
 }
 
@@ -246,7 +249,8 @@ Result<void> IommufdBackend::map(Client &client, const MapRequest &request) {
     if (!mapped) {
       // This part may be mapped as well: by a client that died then, or one where the kernel could
       // not write its answer. Unless somebody else has mapped there.
-      const Bytes ours = mapped.error().code == EEXIST ? before : request.size;
+      const bool others_may = !staging_ || mapped.error().code == EEXIST;
+      const Bytes ours = others_may ? before : request.size;
       if (ours.value != 0)
         (void)unmap({request.iova, Iova{request.iova.value + ours.value - 1}});
       return mapped;

@@ -37,7 +37,7 @@ public:
   /// Opens /dev/iommu and prepares an IOAS that charges pinned pages to the process, as type1 does.
   static Result<std::unique_ptr<Backend>> create(const std::filesystem::path &iommu_node,
                                                  const BackendNeeds &needs = {});
-  /// See BackendMaker. @return EINVAL: it has an address space for legacy calls already.
+  /// See BackendMaker. An address space for legacy calls that is there already is used.
   static Result<std::unique_ptr<Backend>> create_on(Fd iommufd, const BackendNeeds &needs);
   /// See BackendAdopter.
   static Result<std::unique_ptr<Backend>> adopt(const topology::Roots &roots,

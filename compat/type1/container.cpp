@@ -51,7 +51,7 @@ Result<std::shared_ptr<Container>>
 Container::open_on(Fd iommufd, ContainerOptions options, FileNumber file, Pid client) {
   auto opened = open(std::move(options), file, client);
   if (opened) {
-    (*opened)->clients_file_ = std::move(iommufd);
+    (*opened)->set_express(std::make_shared<const Fd>(std::move(iommufd)));
     (*opened)->note_closed();
   }
   return opened;
@@ -86,9 +86,12 @@ Result<std::shared_ptr<Container>> Container::adopt(ContainerOptions options,
       member->stay_ = Membership::Stay::while_a_device_is_open;
     adopted->groups_.emplace(group.id, std::move(member));
   }
-  if (state.express)
-    if (auto file = adopted->backend_->file_for_client(0))
-      adopted->set_express(std::make_shared<const Fd>(std::move(*file)));
+  if (state.express) {
+    auto file = adopted->backend_->file_for_client(0);
+    if (!file)
+      return pass_on(file);
+    adopted->set_express(std::make_shared<const Fd>(std::move(*file)));
+  }
   // What is not attached now is attached by the next map, as in a worker that lives.
   if (adopted->iommu_ && !state.express)
     VFIO_SHIM_TRY(adopted->read_address_space());
@@ -131,6 +134,7 @@ void Container::note_closed() {
 }
 
 Container::~Container() {
+  aside_.finish();
   end_address_space();
   if (record_ != 0)
     ledger_.container_gone(record_);
@@ -187,35 +191,33 @@ Departure Container::try_leave_when_unused(Membership &member) {
   return try_to_let_go(member, Membership::Stay::while_a_device_is_open);
 }
 
-void Container::follow(Membership &member, const topology::Group &present) {
+bool Container::follow(Membership &member, const topology::Group &present) {
   {
     const std::scoped_lock lock(member.mutex_);
     member.present_ = present;
   }
   put_off_ = true;
   if (express_file())
-    (void)let_go_aside(member);
-  else
-    const Turn turn(*this, std::try_to_lock);
+    return catch_up_aside();
+  const Turn turn(*this, std::try_to_lock);
+  return true; // By now, or at the end of the call in the way.
 }
 
 Departure Container::try_to_let_go(Membership &member, Membership::Stay stay) {
   if (member.stay_ < stay) // Its group asks for one thing at a time.
     member.stay_ = stay;
   put_off_ = true;
-  if (express_file())
-    return let_go_aside(member) ? (member.ended() ? Departure::left : Departure::device_open)
-                                : Departure::busy;
-  const Turn turn(*this, std::try_to_lock);
+  const bool looked = express_file() ? catch_up_aside() : Turn(*this, std::try_to_lock).has_come();
   if (member.ended())
     return Departure::left;
-  return turn.has_come() ? Departure::device_open : Departure::busy;
+  // What is to go whatever is open, and has not gone, waits for a map that is under way.
+  return looked && stay != Membership::Stay::no_longer ? Departure::device_open : Departure::busy;
 }
 
 /// Does what was put off where it can be waited for: a client that maps by itself can keep the
 /// kernel from taking its address space away.
 /// @return Whether it has been done.
-bool Container::let_go_aside(const Membership & /*member*/) {
+bool Container::catch_up_aside() {
   constexpr std::chrono::milliseconds patience{100};
   return aside_.run([this] { const Turn turn(*this); }, patience);
 }
@@ -358,8 +360,8 @@ Result<void> Container::may_grow() const {
 Result<void> Container::make_backend_if_none() {
   if (backend_)
     return {};
-  if (clients_file_)
-    return make_backend_on_clients_file();
+  if (const auto file = express_file())
+    return make_backend_on(*file);
   auto made = options_.make_backend();
   if (!made)
     return pass_on(made);
@@ -369,26 +371,24 @@ Result<void> Container::make_backend_if_none() {
   return {};
 }
 
-/// The client has set the IOMMU before, or will, in a call that nobody but the kernel sees.
-Result<void> Container::make_backend_on_clients_file() {
-  Fd copy = clients_file_.duplicate();
+/// The container is @p iommufd still, though all groups had left. The client sets the IOMMU in a
+/// call that nobody but the kernel sees.
+Result<void> Container::make_backend_on(const Fd &iommufd) {
+  Fd copy = iommufd.duplicate();
   if (!copy)
     return fail_errno("F_DUPFD_CLOEXEC");
   auto made = options_.make_backend_on(std::move(copy));
   if (!made)
     return pass_on(made);
+  if (options_.iova_window)
+    VFIO_SHIM_TRY((*made)->keep_usable(*options_.iova_window));
   backend_ = std::move(*made);
+  backend_->share_with_client(true);
   iommu_ = std::make_unique<rules::AddressSpaceState>(
       rules::AddressSpaceState{.version = rules::Version::v2,
                                .space = {},
-                               .mappings = rules::MappingTable(options_.mapping_limit)});
-  auto shared = backend_->file_for_client(0);
-  if (!shared) {
-    iommu_.reset();
-    backend_.reset();
-    return pass_on(shared);
-  }
-  set_express(std::make_shared<const Fd>(std::move(*shared)));
+                               .mappings = rules::MappingTable(options_.mapping_limit),
+                               .express = true});
   ledger_.iommu_set(record_, VFIO_TYPE1v2_IOMMU);
   return {};
 }
@@ -451,8 +451,6 @@ void Container::end_address_space() {
   for (auto mapping = run.begin; mapping != run.end; ++mapping)
     ledger_.unmapped(record_, mapping->second.record);
   iommu_.reset();
-  if (express_file())
-    set_express(nullptr);
   ledger_.iommu_set(record_, 0);
 }
 

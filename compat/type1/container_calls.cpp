@@ -72,6 +72,7 @@ struct ContainerCalls {
     VFIO_SHIM_TRY(container.attach_claimed());
     if (iommu.express) { // The kernel knows what is mapped already.
       VFIO_SHIM_TRY(container.backend_->map(client, call.request()));
+      client.about_to({.kind = Intention::Kind::done});
       return 0;
     }
     // Once it is mapped, nothing may fail any more.
@@ -148,14 +149,16 @@ private:
       const auto range = rules::check_unmap_and_report(call, *container.iommu_);
       if (!range)
         return pass_on(range);
-      VFIO_SHIM_TRY(type1::report_range(*container.backend_, client, *range, false,
-                                        {.place = *call.bitmap, .base = call.iova},
-                                        AfterReport::keep));
+      VFIO_SHIM_TRY(type1::report_all_dirty(client, *range,
+                                            {.place = *call.bitmap, .base = call.iova}));
     }
     const std::uint32_t flags =
         call.flags & ~std::uint32_t{VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP};
     const auto unmapped = container.backend_->unmap_as_client(flags, call.iova, call.size);
-    return unmapped ? answer_with(call, *unmapped) : pass_on(unmapped);
+    if (!unmapped)
+      return pass_on(unmapped);
+    client.about_to({.kind = Intention::Kind::done, .size = *unmapped});
+    return answer_with(call, *unmapped);
   }
 
   /// A call that was lent to the client (an errand) by a process that has died may have mapped it

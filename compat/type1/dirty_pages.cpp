@@ -26,7 +26,8 @@ Result<long> start(rules::AddressSpaceState &iommu, Backend &backend, const Dirt
   if (iommu.tracking_dirty)
     return 0;
   VFIO_SHIM_TRY(rules::check_start_of_tracking(iommu));
-  VFIO_SHIM_TRY(backend.track_dirty(true));
+  if (!iommu.express)
+    VFIO_SHIM_TRY(backend.track_dirty(true));
   const auto all = iommu.mappings.all();
   for (auto mapping = all.begin; mapping != all.end; ++mapping)
     set_all_dirty(mapping->second, false, books);
@@ -36,7 +37,8 @@ Result<long> start(rules::AddressSpaceState &iommu, Backend &backend, const Dirt
 }
 
 Result<long> stop(rules::AddressSpaceState &iommu, Backend &backend, const DirtyBooks &books) {
-  VFIO_SHIM_TRY(backend.track_dirty(false));
+  if (!iommu.express)
+    VFIO_SHIM_TRY(backend.track_dirty(false));
   iommu.tracking_dirty = false;
   books.ledger.dirty_tracked(books.container, false);
   return 0;
@@ -68,8 +70,6 @@ Result<void> report_piece(Backend &backend, Client &client, IovaRange range, boo
   return write_bits(client, bitmap.place.address, first, bits, count);
 }
 
-} // namespace
-
 Result<void> report_range(Backend &backend, Client &client, IovaRange range, bool all_dirty,
                           const DirtyBitmap &bitmap, AfterReport after) {
   const std::uint64_t piece = pages_at_once * bitmap.place.page_size.value;
@@ -83,16 +83,30 @@ Result<void> report_range(Backend &backend, Client &client, IovaRange range, boo
   return {};
 }
 
+} // namespace
+
+Result<void> report_all_dirty(Client &client, IovaRange range, const DirtyBitmap &bitmap) {
+  const std::uint64_t page_size = bitmap.place.page_size.value;
+  const std::uint64_t pages = (range.last - range.first).value / page_size + 1;
+  for (std::uint64_t done = 0; done < pages; done += pages_at_once) {
+    const std::uint64_t count = std::min(pages_at_once, pages - done);
+    std::vector<std::uint64_t> bits(rules::dirty_bitmap_size(count).value / sizeof(std::uint64_t));
+    set_first_bits(bits, count);
+    VFIO_SHIM_TRY(write_bits(client, bitmap.place.address, done, bits, count));
+  }
+  return {};
+}
+
 namespace {
 
 Result<long> get_bitmap(rules::AddressSpaceState &iommu, Backend &backend, Client &client,
                         const rules::DirtyPages::Range &range, const DirtyBooks &books) {
   const DirtyBitmap bitmap{.place = range.bitmap, .base = range.iova};
-  if (iommu.express) { // What is mapped there is between the client and the kernel.
+  if (iommu.express) {
     const auto iovas = rules::check_report(range, iommu);
     if (!iovas)
       return pass_on(iovas);
-    VFIO_SHIM_TRY(report_range(backend, client, *iovas, false, bitmap, AfterReport::clean));
+    VFIO_SHIM_TRY(report_all_dirty(client, *iovas, bitmap));
     return 0;
   }
   const auto run = rules::find_report(range, iommu);

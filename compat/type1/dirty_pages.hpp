@@ -27,10 +27,11 @@ struct DirtyBooks {
 Result<long> dirty_pages(rules::AddressSpaceState &iommu, Backend &backend, Client &client,
                          const rules::DirtyPages &call, const DirtyBooks &books);
 
-/// Puts the bits of @p range where they belong in the client's bitmap.
-/// @param all_dirty Of all its pages. @return EFAULT: the bitmap is not there.
-Result<void> report_range(Backend &backend, Client &client, IovaRange range, bool all_dirty,
-                          const DirtyBitmap &bitmap, AfterReport after);
+/// Says that all pages of @p range, where the bitmap begins, are dirty: as type1 does of all that is
+/// pinned. For a range where nobody knows the mappings: the kernel tells nothing of what lies behind
+/// a hole, and does not say so.
+/// @return EFAULT: the bitmap is not there.
+Result<void> report_all_dirty(Client &client, IovaRange range, const DirtyBitmap &bitmap);
 
 /// Puts the bits of one mapping where they belong in the client's bitmap.
 ///

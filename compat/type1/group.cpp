@@ -114,7 +114,7 @@ bool Group::try_follow_topology() {
   // No device left: whoever owns the group closes it.
   if (container_)
     if (const auto present = topology::find(id_, roots_))
-      container_->follow(*membership_, *present);
+      return container_->follow(*membership_, *present);
   return true;
 }
 

@@ -182,8 +182,7 @@ private:
 /// Makes the backend of a new container.
 using BackendFactory = std::function<Result<std::unique_ptr<Backend>>()>;
 
-/// Makes the backend of a container whose file is an iommufd of the client's, where no legacy call
-/// has made an address space.
+/// Makes the backend of a container whose file is an iommufd of the client's.
 using BackendMaker = std::function<Result<std::unique_ptr<Backend>>(Fd iommufd)>;
 
 /// A container's knowledge of a backend that is to be taken over.

@@ -151,8 +151,8 @@ public:
 
   /// Puts @p file in the place of the client's descriptor that the call is on, if that is a file of
   /// @p container still.
-  /// @return EOPNOTSUPP: not in this client. ESRCH: it died meanwhile. After any other error the
-  ///         client has nothing of @p file.
+  /// @return EOPNOTSUPP: not in this client. ESRCH: it died meanwhile, or nobody knows whether it
+  ///         has @p file. After any other error it has not.
   virtual Result<void> put_in_place(const Fd & /*file*/, const Container & /*container*/) {
     return fail(EOPNOTSUPP, "a client whose descriptors are not ours to replace");
   }

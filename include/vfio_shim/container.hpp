@@ -162,8 +162,8 @@ public:
   /// because nobody tells when a device is closed; each call on the container looks, too.
   Departure try_leave_when_unused(Membership &member);
 
-  /// See Backend::follow().
-  void follow(Membership &member, const topology::Group &present);
+  /// See Backend::follow(). @return False: to be called again.
+  bool follow(Membership &member, const topology::Group &present);
 
   /// Opens a device of a group that has joined. See Backend::open_device(). EINVAL: no IOMMU set.
   Result<Fd> open_device(GroupId group, const topology::Device &device);
@@ -187,8 +187,8 @@ private:
   void follow_news(Membership &member);
   bool is_to_leave(const Membership &member);
   bool has_map_under_way();
-  bool let_go_aside(const Membership &member);
-  Result<void> make_backend_on_clients_file();
+  bool catch_up_aside();
+  Result<void> make_backend_on(const Fd &iommufd);
   void go_express(Client &client, std::uint64_t iommu_type);
   void set_express(std::shared_ptr<const Fd> file);
   std::shared_ptr<const Fd> express_file() const;
@@ -217,8 +217,8 @@ private:
   std::uint64_t noted_changes_ = 0;  ///< The state of backend_ that is in the ledger.
   std::unique_ptr<rules::AddressSpaceState> iommu_; ///< From VFIO_SET_IOMMU on.
   mutable std::mutex express_mutex_;                ///< Guards what follows; nobody waits with it.
-  std::shared_ptr<const Fd> express_;               ///< What the client has in the file's place.
-  Fd clients_file_;                                 ///< Of open_on(), for its backends.
+  /// What the client has in the file's place, from then on for ever.
+  std::shared_ptr<const Fd> express_;
   SideThread aside_;                                ///< Last: it uses all of the above.
 };
 

@@ -27,6 +27,9 @@ public:
   /// @return Whether it has been done. After @p patience nobody waits any longer.
   bool run(Job job, std::chrono::milliseconds patience);
 
+  /// Waits for the job.
+  void finish();
+
 private:
   void work();
 

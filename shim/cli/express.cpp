@@ -23,7 +23,7 @@ int express_off(const std::string &prefix, int pid) {
   if (!ended)
     return complain(
         ended.error().code == EAGAIN
-            ? fmt::format("process {} is in no system call just now: try again", pid)
+            ? fmt::format("no thread of process {} waits for anything just now: try again", pid)
         : ended.error().code == ESRCH ? fmt::format("there is no process {}", pid)
                                       : fmt::format("process {}: {}", pid, ended.error().describe()));
   if (ended->empty())

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <string_view>
 
 #include <fmt/format.h>
 
@@ -13,13 +14,17 @@ std::function<bool(const Client &)> ExpressChoice::predicate() const {
   if (!given)
     return {};
   return [programs = programs](const Client &client) {
+    if (programs.empty())
+      return true;
     std::error_code error;
-    const fs::path program =
-        fs::read_symlink(fmt::format("/proc/{}/exe", client.pid().value), error);
-    return programs.empty() ||
-           (!error && std::ranges::any_of(programs, [&program](const std::string &one) {
-              return program == one || program.filename() == one;
-            }));
+    std::string name = fs::read_symlink(fmt::format("/proc/{}/exe", client.pid().value), error);
+    constexpr std::string_view replaced = " (deleted)"; // By an upgrade, for example.
+    if (name.ends_with(replaced))
+      name.resize(name.size() - replaced.size());
+    const fs::path program = name;
+    return !error && std::ranges::any_of(programs, [&program](const std::string &one) {
+      return program == one || program.filename() == one;
+    });
   };
 }
 

@@ -36,6 +36,13 @@ std::uint64_t out_of_the_way() {
   return start + random % size / page_size * page_size;
 }
 
+Result<void> check_filters(Tid thread) {
+  if (!can_suspend_filters() && is_sandboxed(thread))
+    return fail(EBUSY, "the client has a seccomp filter that cannot be suspended: the kernel has "
+                       "no CONFIG_CHECKPOINT_RESTORE, or this daemon has a filter itself");
+  return {};
+}
+
 bool is_signal_stop(int status) {
   return WIFSTOPPED(status) && (status >> 16) == 0;
 }
@@ -45,9 +52,7 @@ bool is_signal_stop(int status) {
 Result<std::unique_ptr<BorrowedThread>>
 BorrowedThread::borrow(Tid thread, ClientAreas &areas, CallNotes &notes,
                        const std::function<bool()> &let_go) {
-  if (!can_suspend_filters() && is_sandboxed(thread))
-    return fail(EBUSY, "the client has a seccomp filter that cannot be suspended: the kernel has "
-                       "no CONFIG_CHECKPOINT_RESTORE, or this daemon has a filter itself");
+  VFIO_SHIM_TRY(check_filters(thread));
   VFIO_SHIM_TRY(seize(thread, options));
   std::unique_ptr<BorrowedThread> borrowed(new BorrowedThread(thread, areas, notes));
   if (trace(PTRACE_INTERRUPT, thread, 0, nullptr) != 0)
@@ -66,6 +71,7 @@ BorrowedThread::borrow(Tid thread, ClientAreas &areas, CallNotes &notes,
 
 Result<std::unique_ptr<BorrowedThread>> BorrowedThread::halt(Tid thread, ClientAreas &areas,
                                                              CallNotes &notes) {
+  VFIO_SHIM_TRY(check_filters(thread));
   VFIO_SHIM_TRY(seize(thread, options));
   std::unique_ptr<BorrowedThread> halted(new BorrowedThread(thread, areas, notes));
   halted->halted_ = true;

@@ -1,5 +1,6 @@
 #include "client/calling_thread.hpp"
 
+#include "client/descriptor_reserve.hpp"
 #include "client/descriptor_transfer.hpp"
 #include "client/memory_map.hpp"
 #include "client/pagemap.hpp"
@@ -161,7 +162,7 @@ Result<void> CallingThread::ioctl_privately(const Fd &file, unsigned long comman
 /// survive an exec.
 Result<AddressSpaceId> CallingThread::address_space() {
   VFIO_SHIM_TRY(check_caller());
-  const ResidentDescriptor *known = residents_.find_own(thread_);
+  const ResidentDescriptor *known = own_resident();
   if (known == nullptr) {
     const Fd inert{::eventfd(0, EFD_CLOEXEC)};
     if (!inert)
@@ -172,7 +173,7 @@ Result<AddressSpaceId> CallingThread::address_space() {
     const auto there = make_resident(**thread, inert);
     if (!there)
       return pass_on(there);
-    known = residents_.find_own(thread_);
+    known = own_resident();
     if (known == nullptr)
       return fail(EOPNOTSUPP, "nothing can stay in the client");
   }
@@ -181,12 +182,12 @@ Result<AddressSpaceId> CallingThread::address_space() {
 }
 
 std::vector<std::uint64_t> CallingThread::physical_pages(ClientAddr start, Bytes size) {
-  return client::physical_pages(thread_, start, size);
+  return client::physical_pages(memory_files().pagemap(thread_), start, size);
 }
 
 Result<std::vector<MemoryPart>> CallingThread::memory_parts(ClientAddr start, Bytes size,
                                                             Access access) {
-  return divide_by_backing(thread_, start, size, access,
+  return divide_by_backing(thread_, memory_files(), start, size, access,
                            {.pinned_memory = [this] { return !bound_by_memlock_limit(); },
                             .device_memory = surroundings_.device_memory.get()});
 }
@@ -222,6 +223,8 @@ Result<void> CallingThread::put_in_place(const Fd &file, const Container &contai
 }
 
 Result<void> CallingThread::try_to_put_in_place(const Fd &file, const Container &container) {
+  if (surroundings_.is_32_bit)
+    return fail(EOPNOTSUPP, "a 32-bit call");
   const auto thread = borrowed();
   if (!thread)
     return pass_on(thread);
@@ -239,10 +242,27 @@ Result<void> CallingThread::try_to_put_in_place(const Fd &file, const Container 
     if (behind->get() != &container)
       return fail(EBADF, "the descriptor is another file by now");
   }
-  return replace_descriptor(**thread, **handle, file, number);
+  const auto replaced = replace_descriptor(**thread, **handle, file, number);
+  // Another thread of the client may have got hold of it on its way.
+  return replaced ? replaced : fail(ESRCH, replaced.error().where);
+}
+
+const ResidentDescriptor *CallingThread::own_resident() {
+  if (!own_resident_)
+    own_resident_ = residents_.find_own(thread_);
+  return *own_resident_;
+}
+
+/// They stay open with what tells the caller's address space from others.
+MemoryFiles &CallingThread::memory_files() {
+  const ResidentDescriptor *known = own_resident();
+  const bool may_stay =
+      known != nullptr && (known->memory->has_files() || room_for_lasting_descriptors());
+  return may_stay ? *known->memory : passing_files_;
 }
 
 Result<Foothold> CallingThread::make_resident(BorrowedThread &thread, const Fd &file) {
+  own_resident_.reset(); // Others may go.
   const auto handle = this->handle();
   if (!handle)
     return pass_on(handle);

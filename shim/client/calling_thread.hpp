@@ -28,6 +28,7 @@ struct Surroundings {
   /// Tells whether the thread still is the caller. None: nobody else answers the call.
   std::shared_ptr<CallerHold> hold{};
   FileNumber file{}; ///< The open file that the call is on.
+  bool is_32_bit = false; ///< Its thread cannot be borrowed.
 };
 
 /// Where the descriptors of devices begin in a client under `vfio-shim run`: its supervisor looks
@@ -77,6 +78,8 @@ private:
   Result<void> check_caller() const;
   Result<BorrowedThread *> borrowed();
   Result<Fd *> handle();
+  const ResidentDescriptor *own_resident();
+  MemoryFiles &memory_files();
   Result<Foothold> make_resident(BorrowedThread &thread, const Fd &file);
   Result<void> try_to_put_in_place(const Fd &file, const Container &container);
   Result<void> ioctl_openly(const Fd &file, unsigned long command,
@@ -94,6 +97,8 @@ private:
   Surroundings surroundings_;
   CallNotes no_notes_;
   CallNotes *notes_ = &no_notes_;
+  std::optional<const ResidentDescriptor *> own_resident_; ///< Once it has been looked for.
+  MemoryFiles passing_files_; ///< Of the caller's memory, where none can stay open.
   bool answered_early_ = false;
   std::unique_ptr<BorrowedThread> borrowed_;
   std::unique_ptr<ErrandThread> errand_; ///< Made by the borrowed thread, and gone before it.

@@ -31,7 +31,7 @@ Result<ClientFd> install_descriptor(BorrowedThread &thread, const Fd &process, c
 
 /// Gives @p file to the client in the place of its descriptor @p number, which it closes. What the
 /// client has said of close-on-exec stays.
-/// @return As install_descriptor(). After an error the client has nothing of @p file.
+/// @return As install_descriptor(). A thread of the client may have taken @p file on its way.
 Result<void> replace_descriptor(BorrowedThread &thread, const Fd &process, const Fd &file,
                                 ClientFd number);
 

@@ -4,12 +4,16 @@
 #include "client/descriptor_transfer.hpp"
 #include "client/process_handle.hpp"
 
+#include <algorithm>
+#include <array>
 #include <charconv>
+#include <fstream>
 #include <string>
 
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 
 namespace vfio_shim::client {
 
@@ -31,11 +35,26 @@ std::vector<int> numbers_in(const fs::path &directory) {
   return numbers;
 }
 
+/// Whether the thread waits in a system call that nothing but itself minds an interruption of. One
+/// that waits in another may not stop at once: in a call to us, for example.
+bool waits_idly(Tid thread) {
+  constexpr std::array<long, 20> idle{
+      SYS_futex,           SYS_poll,         SYS_ppoll,          SYS_select,      SYS_pselect6,
+      SYS_epoll_wait,      SYS_epoll_pwait,  SYS_epoll_pwait2,   SYS_nanosleep,   SYS_clock_nanosleep,
+      SYS_restart_syscall, SYS_pause,        SYS_rt_sigsuspend,  SYS_wait4,       SYS_waitid,
+      SYS_accept,          SYS_accept4,      SYS_rt_sigtimedwait, SYS_recvmsg,    SYS_recvfrom};
+  std::ifstream file(fmt::format("/proc/{}/syscall", thread.value));
+  long number = -1; // "running"
+  return (file >> number) && std::ranges::find(idle, number) != idle.end();
+}
+
 /// A thread of the process that waits in a system call.
 Result<std::unique_ptr<BorrowedThread>> halt_any(Pid process, ClientAreas &areas,
                                                  CallNotes &notes) {
-  Result<std::unique_ptr<BorrowedThread>> halted = fail(ESRCH, "no such process");
+  Result<std::unique_ptr<BorrowedThread>> halted = fail(EAGAIN, "no thread waits for anything");
   for (const int thread : numbers_in(fmt::format("/proc/{}/task", process.value))) {
+    if (!waits_idly(Tid{thread}))
+      continue;
     halted = BorrowedThread::halt(Tid{thread}, areas, notes);
     if (halted)
       break;

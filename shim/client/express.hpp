@@ -31,7 +31,7 @@ Result<Fd> file_of_container(const std::filesystem::path &node, const Fd &iommuf
 /// at, not those which it shares descriptors with.
 /// @param node The daemon's container node.
 /// @return The descriptors that are containers' files again. ESRCH: no such process. EAGAIN: no
-///         thread of it is in a system call now. EBUSY: it is being traced.
+///         thread of it waits for anything now. EBUSY: it is being traced.
 Result<std::vector<ClientFd>> end_express(const std::filesystem::path &node, Pid process);
 
 } // namespace vfio_shim::client

@@ -144,17 +144,19 @@ FilePart file_behind(Tid thread, const Fd &maps, const abi::ProcmapQuery &vma, s
 
 } // namespace
 
-Result<std::vector<MemoryPart>> divide_by_backing(Tid thread, ClientAddr start, Bytes size,
-                                                  Access access, const MappableByFile &by_file) {
+Result<std::vector<MemoryPart>> divide_by_backing(Tid thread, MemoryFiles &files, ClientAddr start,
+                                                  Bytes size, Access access,
+                                                  const MappableByFile &by_file) {
   std::vector<MemoryPart> parts;
   const std::uint64_t end = start.value + size.value;
   if (end < start.value) { // Up to the very top: no user memory.
     parts.push_back({.start = start, .size = size, .by_file = {}});
     return parts;
   }
-  const Fd maps{::open(fmt::format("/proc/{}/maps", thread.value).c_str(), O_RDONLY | O_CLOEXEC)};
-  if (!maps && is_shortage(errno))
-    return fail_for_want_of_descriptors("opening the client's list of mappings");
+  const auto opened = files.maps(thread);
+  if (!opened)
+    return pass_on(opened);
+  const Fd &maps = **opened;
 
   std::optional<bool> may_pin;
   std::uint64_t at = start.value;
@@ -190,7 +192,7 @@ Result<std::vector<MemoryPart>> divide_by_backing(Tid thread, ClientAddr start, 
   }
   for (MemoryPart &part : parts)
     part.pin_in_client =
-        !part.by_file.file && !is_quickly_pinned(thread, part.start, part.size, many_pages);
+        !part.by_file.file && !is_quickly_pinned(files.pagemap(thread), part.start, part.size, many_pages);
   if (at < end) { // A hole, or no way to ask: the kernel will say what is wrong with it.
     CallWitness::current().found_memory({.size = Bytes{end - at}, .page_size = {}});
     if (!parts.empty() && !parts.back().by_file.file)

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "backend/device_memory.hpp"
+#include "client/memory_files.hpp"
 
 #include "vfio_shim/client.hpp"
 #include "vfio_shim/result.hpp"
@@ -24,13 +25,16 @@ struct MappableByFile {
 /// memfd, shmem or hugetlbfs file or a device holds and that are mapped shared with the permissions
 /// that @p access needs, and all the rest.
 ///
+/// @param files Of the thread's address space.
+///
 /// Safe against a client that changes its mappings meanwhile: a file is given only if, *after* it
 /// was opened, the client still had just this file mapped there with those permissions. Needs
 /// PROCMAP_QUERY (Linux 6.11); without it everything is "the rest".
 ///
 /// @return EFAULT: memory that the client itself may not read is to be read by a device (fast
 ///         pinning would not notice), or device memory that this kernel cannot export.
-Result<std::vector<MemoryPart>> divide_by_backing(Tid thread, ClientAddr start, Bytes size,
-                                                  Access access, const MappableByFile &by_file);
+Result<std::vector<MemoryPart>> divide_by_backing(Tid thread, MemoryFiles &files, ClientAddr start,
+                                                  Bytes size, Access access,
+                                                  const MappableByFile &by_file);
 
 } // namespace vfio_shim::client

@@ -2,14 +2,10 @@
 
 #include "abi/pagemap.hpp"
 
-#include "vfio_shim/fd.hpp"
-
 #include <algorithm>
 #include <array>
 #include <span>
 
-#include <fcntl.h>
-#include <fmt/format.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -19,18 +15,13 @@ namespace {
 
 constexpr std::uint64_t page_size = 4096;
 
-Fd open_pagemap(Tid thread) {
-  return Fd{::open(fmt::format("/proc/{}/pagemap", thread.value).c_str(), O_RDONLY | O_CLOEXEC)};
-}
-
 } // namespace
 
-std::vector<std::uint64_t> physical_pages(Tid thread, ClientAddr start, Bytes size) {
+std::vector<std::uint64_t> physical_pages(const Fd &pagemap, ClientAddr start, Bytes size) {
   constexpr std::uint64_t is_present = std::uint64_t{1} << 63;
   constexpr std::uint64_t number = (std::uint64_t{1} << 55) - 1; // 0: we may not see it.
   std::vector<std::uint64_t> pages(size.value / page_size);
   const std::size_t bytes = pages.size() * sizeof(std::uint64_t);
-  const Fd pagemap = open_pagemap(thread);
   if (!pagemap || ::pread(pagemap.get(), pages.data(), bytes,
                           static_cast<off_t>(start.value / page_size * sizeof(std::uint64_t))) !=
                       static_cast<ssize_t>(bytes))
@@ -43,7 +34,7 @@ std::vector<std::uint64_t> physical_pages(Tid thread, ClientAddr start, Bytes si
   return pages;
 }
 
-bool is_quickly_pinned(Tid thread, ClientAddr start, Bytes size, std::uint64_t many) {
+bool is_quickly_pinned(const Fd &pagemap, ClientAddr start, Bytes size, std::uint64_t many) {
   constexpr std::uint64_t either = abi::page_is_present | abi::page_is_huge;
   std::array<abi::PageRegion, 64> unlike{}; // What is not both.
   abi::PagemapScan scan{.start = start.value,
@@ -54,7 +45,6 @@ bool is_quickly_pinned(Tid thread, ClientAddr start, Bytes size, std::uint64_t m
                         .category_inverted = either,
                         .category_anyof_mask = either,
                         .return_mask = either};
-  const Fd pagemap = open_pagemap(thread);
   const int found = pagemap ? ::ioctl(pagemap.get(), abi::pagemap_scan, &scan) : -1;
   return found >= 0 && scan.walk_end == scan.end &&
          std::ranges::all_of(std::span(unlike).first(static_cast<std::size_t>(found)),

@@ -4,6 +4,7 @@
 
 #include "client/borrowed_thread.hpp"
 #include "client/client_book.hpp"
+#include "client/memory_files.hpp"
 
 #include "vfio_shim/fd.hpp"
 #include "vfio_shim/file_store.hpp"
@@ -13,6 +14,7 @@
 #include <cstdint>
 #include <functional>
 #include <list>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <utility>
@@ -57,6 +59,8 @@ struct ResidentDescriptor {
   std::uint64_t number = 0; ///< Never two of it.
   std::uint64_t of = 0;     ///< The number of the first one that this process had.
   Note note{};
+  /// The files of its address space, once they have been opened.
+  std::shared_ptr<MemoryFiles> memory = std::make_shared<MemoryFiles>();
 };
 
 /// Where residents are written down and kept.

@@ -136,7 +136,7 @@ void ContainerNode::release(fuse_req_t request, fuse_file_info &file) {
 }
 
 void ContainerNode::ioctl(fuse_req_t request, fuse_file_info &file, unsigned int command,
-                          std::uint64_t argument, bool /*compat*/) {
+                          std::uint64_t argument, bool compat) {
   const auto opened = files_.find(OpenContainer::number_of(file));
   if (!opened)
     return refuse_unknown(request, *this, file, observer_);
@@ -158,30 +158,29 @@ void ContainerNode::ioctl(fuse_req_t request, fuse_file_info &file, unsigned int
                                                 [this](const Fd &file, Pid /*who*/) {
                                                   return ask_who_it_is(file);
                                                 },
-                                            .device_memory = device_memory_},
+                                            .device_memory = device_memory_,
+                                            .is_32_bit = compat},
                        calls_, observer_);
 }
 
 Result<std::shared_ptr<Container>> ContainerNode::find(const Fd &file, const User &who) {
-  struct stat opened {};
-  if (::fstat(file.get(), &opened) != 0)
-    return fail_errno("fstat");
-  if (!S_ISCHR(opened.st_mode))
-    return nullptr;
-  if (opened.st_rdev == device_number())
+  if (!client::is_iommufd(file))
     return ask_who_it_is(file);
-  if (!options_.express || !client::is_iommufd(file))
-    return nullptr;
-  auto known = find_express(file);
-  return known ? known : make_express(file, who);
+  if (auto known = find_express(file))
+    return known;
+  return options_.express ? make_express(file, who) : nullptr;
 }
 
 std::shared_ptr<Container> ContainerNode::find_express(const Fd &iommufd) {
-  const std::scoped_lock lock(mutex_);
-  for (const auto &one : containers_)
-    if (auto container = one.lock(); container && container->is_express_as(iommufd))
-      return container;
-  return nullptr;
+  std::vector<std::shared_ptr<Container>> all; // They may end here, which takes its time.
+  {
+    const std::scoped_lock lock(mutex_);
+    for (const auto &one : containers_)
+      all.push_back(one.lock());
+  }
+  const auto found = std::ranges::find_if(
+      all, [&](const auto &one) { return one != nullptr && one->is_express_as(iommufd); });
+  return found == all.end() ? nullptr : *found;
 }
 
 /// Its groups have left it, and its client takes it for a container still.
@@ -220,8 +219,12 @@ void ContainerNode::stand_for(FileNumber file, const std::shared_ptr<Container> 
     found->stand_for(other);
 }
 
-/// @param file Of this node; or of another one, which answers ENOTTY.
 Result<std::shared_ptr<Container>> ContainerNode::ask_who_it_is(const Fd &file) {
+  struct stat opened {};
+  if (::fstat(file.get(), &opened) != 0)
+    return fail_errno("fstat");
+  if (!S_ISCHR(opened.st_mode) || opened.st_rdev != device_number())
+    return nullptr;
   std::uint64_t token = 0;
   if (::getrandom(&token, sizeof(token), 0) != sizeof(token))
     return fail_errno("getrandom");

@@ -74,10 +74,12 @@ void Server::adopt_state(observe::Inheritance &state, const Succession &successi
     else
       spdlog::error("container {} is lost: {}", container.file.value, adopted.error().describe());
   }
-  for (const ContainerState &container : state.containers)
-    if (const auto other = containers.find(container.stands_for); other != containers.end())
-      container_->stand_for(container.file, other->second);
   adopt_groups(state, containers);
+  for (const ContainerState &container : state.containers)
+    if (const auto other = containers.find(container.stands_for); other != containers.end()) {
+      container_->stand_for(container.file, other->second);
+      containers[container.file] = other->second; // Calls on its file are for that one.
+    }
   adopt_calls(state, containers);
   adopt_residents(state);
 }
