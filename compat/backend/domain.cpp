@@ -22,12 +22,13 @@ Result<abi::IommuHwInfo> abilities(const Fd &iommufd, std::uint32_t devid) {
 }
 
 /// Allocates an HWPT that can do as much as possible.
-/// @param tracks To be able to track dirty pages. @param pasids The device has PASIDs: only then may
+/// @param tracks To be able to track dirty pages. @param pasids The device has PASIDs: only then
+/// may
 ///        a client attach these to the same address space.
 Result<std::uint32_t> allocate(const Fd &iommufd, abi::IommuHwptAlloc alloc, bool tracks,
                                bool pasids) {
-  alloc.flags = (tracks ? abi::hwpt_alloc_dirty_tracking : 0U) |
-                (pasids ? abi::hwpt_alloc_pasid : 0U);
+  alloc.flags =
+      (tracks ? abi::hwpt_alloc_dirty_tracking : 0U) | (pasids ? abi::hwpt_alloc_pasid : 0U);
   const auto done = run_ioctl(iommufd, abi::iommu_hwpt_alloc, &alloc, "IOMMU_HWPT_ALLOC");
   if (done)
     return alloc.out_hwpt_id;
@@ -44,8 +45,8 @@ Result<std::unique_ptr<Domain>> Domain::make(const Fd &iommufd, std::uint32_t io
   if (!info)
     return pass_on(info);
   const bool tracks = (info->out_capabilities & abi::hw_cap_dirty_tracking) != 0;
-  const auto id = allocate(iommufd, {.dev_id = devid, .pt_id = ioas_id}, tracks,
-                           info->out_max_pasid_log2 != 0);
+  const auto id =
+      allocate(iommufd, {.dev_id = devid, .pt_id = ioas_id}, tracks, info->out_max_pasid_log2 != 0);
   if (!id)
     return pass_on(id);
   return std::unique_ptr<Domain>(new Domain(iommufd, *id, tracks));

@@ -298,7 +298,8 @@ Result<Bytes> IommufdBackend::unmap_as_client(std::uint32_t flags, Iova iova, By
   unmap.flags = flags;
   unmap.iova = iova.value;
   unmap.size = size.value;
-  VFIO_SHIM_TRY(run_ioctl(iommufd_, VFIO_IOMMU_UNMAP_DMA, &unmap, "VFIO_IOMMU_UNMAP_DMA on iommufd"));
+  VFIO_SHIM_TRY(
+      run_ioctl(iommufd_, VFIO_IOMMU_UNMAP_DMA, &unmap, "VFIO_IOMMU_UNMAP_DMA on iommufd"));
   return Bytes{unmap.size};
 }
 

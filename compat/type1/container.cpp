@@ -47,8 +47,8 @@ Result<std::shared_ptr<Container>> Container::open(ContainerOptions options, Fil
   return opened;
 }
 
-Result<std::shared_ptr<Container>>
-Container::open_on(Fd iommufd, ContainerOptions options, FileNumber file, Pid client) {
+Result<std::shared_ptr<Container>> Container::open_on(Fd iommufd, ContainerOptions options,
+                                                      FileNumber file, Pid client) {
   auto opened = open(std::move(options), file, client);
   if (opened) {
     (*opened)->set_express(std::make_shared<const Fd>(std::move(iommufd)));
@@ -240,9 +240,9 @@ void Container::catch_up() {
   }
 }
 
-/// A map that a process which has died has lent to a client (an errand) may not be over, or one that
-/// a client makes by itself: it waits for pages of that client, and whoever took the address space
-/// away would wait for it.
+/// A map that a process which has died has lent to a client (an errand) may not be over, or one
+/// that a client makes by itself: it waits for pages of that client, and whoever took the address
+/// space away would wait for it.
 bool Container::has_map_under_way() {
   if (groups_.size() > 1 || !iommu_ || !(inherited_ || iommu_->express))
     return false; // Here calls have their turn, or the address space stays.

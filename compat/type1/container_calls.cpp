@@ -149,11 +149,10 @@ private:
       const auto range = rules::check_unmap_and_report(call, *container.iommu_);
       if (!range)
         return pass_on(range);
-      VFIO_SHIM_TRY(type1::report_all_dirty(client, *range,
-                                            {.place = *call.bitmap, .base = call.iova}));
+      VFIO_SHIM_TRY(
+          type1::report_all_dirty(client, *range, {.place = *call.bitmap, .base = call.iova}));
     }
-    const std::uint32_t flags =
-        call.flags & ~std::uint32_t{VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP};
+    const std::uint32_t flags = call.flags & ~std::uint32_t{VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP};
     const auto unmapped = container.backend_->unmap_as_client(flags, call.iova, call.size);
     if (!unmapped)
       return pass_on(unmapped);

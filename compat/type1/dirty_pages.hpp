@@ -27,9 +27,9 @@ struct DirtyBooks {
 Result<long> dirty_pages(rules::AddressSpaceState &iommu, Backend &backend, Client &client,
                          const rules::DirtyPages &call, const DirtyBooks &books);
 
-/// Says that all pages of @p range, where the bitmap begins, are dirty: as type1 does of all that is
-/// pinned. For a range where nobody knows the mappings: the kernel tells nothing of what lies behind
-/// a hole, and does not say so.
+/// Says that all pages of @p range, where the bitmap begins, are dirty: as type1 does of all that
+/// is pinned. For a range where nobody knows the mappings: the kernel tells nothing of what lies
+/// behind a hole, and does not say so.
 /// @return EFAULT: the bitmap is not there.
 Result<void> report_all_dirty(Client &client, IovaRange range, const DirtyBitmap &bitmap);
 

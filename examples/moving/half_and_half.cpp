@@ -1,6 +1,6 @@
-// A driver on its way from the legacy VFIO API to iommufd: half of its memory is mapped the old way, half the new way,
-// through the same descriptor. It runs on vfio-shim with --express, and on a kernel whose /dev/vfio/vfio is iommufd's
-// (CONFIG_IOMMUFD_VFIO_CONTAINER).
+// A driver on its way from the legacy VFIO API to iommufd: half of its memory is mapped the old
+// way, half the new way, through the same descriptor. It runs on vfio-shim with --express, and on a
+// kernel whose /dev/vfio/vfio is iommufd's (CONFIG_IOMMUFD_VFIO_CONTAINER).
 //
 //   half_and_half GROUP PCI-ADDRESS      for example: half_and_half 5 0000:00:06.0
 
@@ -16,7 +16,8 @@
 
 namespace {
 
-// Two of iommufd's own calls, as in linux/iommufd.h, which a distribution's headers may not have yet.
+// Two of iommufd's own calls, as in linux/iommufd.h, which a distribution's headers may not have
+// yet.
 struct VfioIoas {
   std::uint32_t size = sizeof(VfioIoas);
   std::uint32_t ioas_id = 0;
@@ -79,7 +80,8 @@ int main(int argc, char **argv) {
 
   // The new way: the container is an iommufd, and its address space has a number there.
   VfioIoas ioas;
-  check(ioctl(container, iommu_vfio_ioas, &ioas), "IOMMU_VFIO_IOAS (is this container an iommufd?)");
+  check(ioctl(container, iommu_vfio_ioas, &ioas),
+        "IOMMU_VFIO_IOAS (is this container an iommufd?)");
   IoasMap native;
   native.ioas_id = ioas.ioas_id;
   native.user_va = reinterpret_cast<std::uintptr_t>(memory) + half;

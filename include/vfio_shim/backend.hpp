@@ -136,8 +136,8 @@ public:
   virtual Result<Fd> file_for_client(std::uint64_t /*iommu_type*/) {
     return fail(EOPNOTSUPP, "a backend that a client cannot map in by itself");
   }
-  /// From now on the client may have that file; or has not got it. While it may, map() does not lend
-  /// memory to the backend for longer than the call.
+  /// From now on the client may have that file; or has not got it. While it may, map() does not
+  /// lend memory to the backend for longer than the call.
   virtual void share_with_client(bool /*shared*/) {}
   /// Carries VFIO_IOMMU_UNMAP_DMA out as the kernel's own call does on that file.
   /// @return What was unmapped.

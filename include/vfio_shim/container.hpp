@@ -143,8 +143,8 @@ public:
   /// Its file is closed.
   void note_closed();
 
-  /// Whether @p file is what a client of this container has in its place (ContainerOptions::express).
-  /// Waits for nobody.
+  /// Whether @p file is what a client of this container has in its place
+  /// (ContainerOptions::express). Waits for nobody.
   bool is_express_as(const Fd &file) const;
 
   /// Its record in the ledger.
@@ -219,7 +219,7 @@ private:
   mutable std::mutex express_mutex_;                ///< Guards what follows; nobody waits with it.
   /// What the client has in the file's place, from then on for ever.
   std::shared_ptr<const Fd> express_;
-  SideThread aside_;                                ///< Last: it uses all of the above.
+  SideThread aside_; ///< Last: it uses all of the above.
 };
 
 } // namespace vfio_shim

@@ -31,9 +31,9 @@ struct ContainerState {
   bool closed = false;          ///< Its file is.
   std::uint32_t iommu_type = 0; ///< VFIO_TYPE1_IOMMU, VFIO_TYPE1v2_IOMMU, or 0.
   bool tracking_dirty = false;
-  bool express = false; ///< The client maps by itself.
+  bool express = false;  ///< The client maps by itself.
   FileNumber stands_for; ///< The container that calls on its file are for; 0: itself.
-  BackendState backend; ///< Without a file: it has none.
+  BackendState backend;  ///< Without a file: it has none.
   std::vector<MappingState> mappings;
 };
 

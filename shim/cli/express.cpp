@@ -1,5 +1,6 @@
-#include "cli/command_line.hpp"
 #include "client/express.hpp"
+
+#include "cli/command_line.hpp"
 
 #include <iostream>
 #include <memory>
@@ -24,8 +25,9 @@ int express_off(const std::string &prefix, int pid) {
     return complain(
         ended.error().code == EAGAIN
             ? fmt::format("no thread of process {} waits for anything just now: try again", pid)
-        : ended.error().code == ESRCH ? fmt::format("there is no process {}", pid)
-                                      : fmt::format("process {}: {}", pid, ended.error().describe()));
+        : ended.error().code == ESRCH
+            ? fmt::format("there is no process {}", pid)
+            : fmt::format("process {}: {}", pid, ended.error().describe()));
   if (ended->empty())
     return complain(fmt::format("process {} has no express container of /dev/{}", pid, prefix));
   for (const ClientFd number : *ended)

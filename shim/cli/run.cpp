@@ -168,7 +168,8 @@ int run(const RunOptions &options) {
   const std::string prefix = options.prefix.empty() ? daemon::default_prefix() : options.prefix;
   // A daemon that serves may have another backend or other limits, and records nothing for us.
   const bool private_daemon = options.private_daemon || options.backend.given ||
-                              options.express.given || options.limits.given || options.observing.need_own_daemon();
+                              options.express.given || options.limits.given ||
+                              options.observing.need_own_daemon();
   if (!private_daemon && daemon::is_served(prefix))
     return run_command(options, prefix);
   if (!options.prefix.empty())

@@ -79,7 +79,8 @@ void add_container(Table &table, const Snapshot::Container &container, Time now)
   table.add_row({std::to_string(container.id), client_text(container.client),
                  std::string(type.empty() ? "none set" : type),
                  container.express ? "express" : std::to_string(container.mappings),
-                 container.express ? "" : human_bytes(container.mapped_bytes), age(container.opened, now)});
+                 container.express ? "" : human_bytes(container.mapped_bytes),
+                 age(container.opened, now)});
   for (const Snapshot::Group &group : container.groups)
     table.add_remark(group_text(group, &container.client));
   for (const Snapshot::Mapping &mapping : container.mapping_list)

@@ -27,7 +27,7 @@ struct Surroundings {
   std::shared_ptr<DeviceMemory> device_memory;
   /// Tells whether the thread still is the caller. None: nobody else answers the call.
   std::shared_ptr<CallerHold> hold{};
-  FileNumber file{}; ///< The open file that the call is on.
+  FileNumber file{};      ///< The open file that the call is on.
   bool is_32_bit = false; ///< Its thread cannot be borrowed.
 };
 

@@ -39,10 +39,10 @@ std::vector<int> numbers_in(const fs::path &directory) {
 /// that waits in another may not stop at once: in a call to us, for example.
 bool waits_idly(Tid thread) {
   constexpr std::array<long, 20> idle{
-      SYS_futex,           SYS_poll,         SYS_ppoll,          SYS_select,      SYS_pselect6,
-      SYS_epoll_wait,      SYS_epoll_pwait,  SYS_epoll_pwait2,   SYS_nanosleep,   SYS_clock_nanosleep,
-      SYS_restart_syscall, SYS_pause,        SYS_rt_sigsuspend,  SYS_wait4,       SYS_waitid,
-      SYS_accept,          SYS_accept4,      SYS_rt_sigtimedwait, SYS_recvmsg,    SYS_recvfrom};
+      SYS_futex,           SYS_poll,        SYS_ppoll,           SYS_select,    SYS_pselect6,
+      SYS_epoll_wait,      SYS_epoll_pwait, SYS_epoll_pwait2,    SYS_nanosleep, SYS_clock_nanosleep,
+      SYS_restart_syscall, SYS_pause,       SYS_rt_sigsuspend,   SYS_wait4,     SYS_waitid,
+      SYS_accept,          SYS_accept4,     SYS_rt_sigtimedwait, SYS_recvmsg,   SYS_recvfrom};
   std::ifstream file(fmt::format("/proc/{}/syscall", thread.value));
   long number = -1; // "running"
   return (file >> number) && std::ranges::find(idle, number) != idle.end();

@@ -14,9 +14,9 @@
 
 namespace vfio_shim::client {
 
-/// Has an open file of the container node stand for the container of an iommufd, whose number in the
-/// caller is the argument. Whoever holds the iommufd may. ENOENT: it is no container's. Outside the
-/// range of numbers that VFIO uses.
+/// Has an open file of the container node stand for the container of an iommufd, whose number in
+/// the caller is the argument. Whoever holds the iommufd may. ENOENT: it is no container's. Outside
+/// the range of numbers that VFIO uses.
 inline constexpr unsigned int stand_for_iommufd = _IO('S', 0xf1);
 
 /// Whether @p file is an iommufd.

@@ -191,8 +191,8 @@ Result<std::vector<MemoryPart>> divide_by_backing(Tid thread, MemoryFiles &files
     at = part_end;
   }
   for (MemoryPart &part : parts)
-    part.pin_in_client =
-        !part.by_file.file && !is_quickly_pinned(files.pagemap(thread), part.start, part.size, many_pages);
+    part.pin_in_client = !part.by_file.file && !is_quickly_pinned(files.pagemap(thread), part.start,
+                                                                  part.size, many_pages);
   if (at < end) { // A hole, or no way to ask: the kernel will say what is wrong with it.
     CallWitness::current().found_memory({.size = Bytes{end - at}, .page_size = {}});
     if (!parts.empty() && !parts.back().by_file.file)

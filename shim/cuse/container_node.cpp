@@ -152,15 +152,14 @@ void ContainerNode::ioctl(fuse_req_t request, fuse_file_info &file, unsigned int
       fuse_reply_err(request, done.error().code);
     return;
   }
-  OpenContainer::serve(opened, request, command, argument,
-                       client::Surroundings{.areas = left_in_clients_.areas,
-                                            .find_container =
-                                                [this](const Fd &file, Pid /*who*/) {
-                                                  return ask_who_it_is(file);
-                                                },
-                                            .device_memory = device_memory_,
-                                            .is_32_bit = compat},
-                       calls_, observer_);
+  OpenContainer::serve(
+      opened, request, command, argument,
+      client::Surroundings{
+          .areas = left_in_clients_.areas,
+          .find_container = [this](const Fd &file, Pid /*who*/) { return ask_who_it_is(file); },
+          .device_memory = device_memory_,
+          .is_32_bit = compat},
+      calls_, observer_);
 }
 
 Result<std::shared_ptr<Container>> ContainerNode::find(const Fd &file, const User &who) {
@@ -190,8 +189,8 @@ Result<std::shared_ptr<Container>> ContainerNode::make_express(const Fd &iommufd
     return fail_errno("F_DUPFD_CLOEXEC");
   VFIO_SHIM_TRY(client::room_for_lasting_descriptors());
   return counted(who.user, [&] {
-    auto opened = Container::open_on(std::move(copy), options_, options_.ledger->next_file(),
-                                     who.process);
+    auto opened =
+        Container::open_on(std::move(copy), options_, options_.ledger->next_file(), who.process);
     if (opened)
       ledger_.container_of((*opened)->record(), who.user, Session::first_number_under_way());
     return opened;

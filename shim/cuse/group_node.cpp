@@ -168,16 +168,15 @@ void GroupNode::ioctl(fuse_req_t request, fuse_file_info &file, unsigned int com
   const auto opened = files_.find(OpenGroup::number_of(file));
   if (!opened)
     return refuse_unknown(request, *this, file, observer_);
-  OpenGroup::serve(opened, request, command, argument,
-                   client::Surroundings{.areas = left_in_clients_.areas,
-                                        .find_container =
-                                            [this, user = fuse_req_ctx(request)->uid](
-                                                const Fd &file, Pid who) {
-                                              return find_container_(
-                                                  file, {.user = user, .process = who});
-                                            },
-                                        .device_memory = nullptr},
-                   calls_, observer_);
+  OpenGroup::serve(
+      opened, request, command, argument,
+      client::Surroundings{.areas = left_in_clients_.areas,
+                           .find_container =
+                               [this, user = fuse_req_ctx(request)->uid](const Fd &file, Pid who) {
+                                 return find_container_(file, {.user = user, .process = who});
+                               },
+                           .device_memory = nullptr},
+      calls_, observer_);
 }
 
 /// Ends a group whose file is closed, if it can be ended, and answers those who want to open it.

@@ -33,10 +33,11 @@ class GroupNode final : public Node {
 public:
   /// @param find_container Tells the container behind an open file.
   /// @param janitor Told of groups whose file is closed while a device of theirs is open.
-  static Result<std::shared_ptr<GroupNode>>
-  create(WorkerPool &pool, NodeLook look, GroupId id, observe::SharedLedger &ledger,
-         Janitor &janitor, client::LeftInClients &left_in_clients, CallBook &calls,
-         ContainerFinder find_container, observe::Observer &observer);
+  static Result<std::shared_ptr<GroupNode>> create(WorkerPool &pool, NodeLook look, GroupId id,
+                                                   observe::SharedLedger &ledger, Janitor &janitor,
+                                                   client::LeftInClients &left_in_clients,
+                                                   CallBook &calls, ContainerFinder find_container,
+                                                   observe::Observer &observer);
 
   /// Takes a group over from a worker that has died.
   void adopt(const GroupState &state, const std::shared_ptr<Group> &group);

@@ -67,8 +67,8 @@ void Node::disappear() {
   if (session_)
     pool_.remove(*session_);
   session_.reset();
-  // The kernel takes it away, unless we have made it (see find_it()) or a call is stuck. It leaves a
-  // directory that it did not empty itself.
+  // The kernel takes it away, unless we have made it (see find_it()) or a call is stuck. It leaves
+  // a directory that it did not empty itself.
   struct stat node {};
   if (device_number_ != 0 && ::stat(path_.c_str(), &node) == 0 && node.st_rdev == device_number_ &&
       ::unlink(path_.c_str()) == 0)

@@ -39,8 +39,8 @@ struct ServerOptions {
   NumberBlock numbers; ///< Of no other daemon.
   ContainerLimits container_limits;
   std::uint32_t mapping_limit = default_mapping_limit;
-  std::optional<IovaRange> iova_window;       ///< See ContainerOptions.
-  BackendKind backend = BackendKind::iommufd; ///< Where the containers' mappings go.
+  std::optional<IovaRange> iova_window;          ///< See ContainerOptions.
+  BackendKind backend = BackendKind::iommufd;    ///< Where the containers' mappings go.
   std::function<bool(const Client &)> express{}; ///< See ContainerOptions; with iommufd only.
   /// Those whose place ours take; nullptr: none. Outlives the server.
   const KernelNodes *kernel_nodes = nullptr;

@@ -59,7 +59,8 @@ LedgerCapacity capacity_of(const layout::Header &header) {
           .residents = header.residents.capacity};
 }
 
-/// Copies the records that were ever used. They keep their numbers, so what refers to them is right.
+/// Copies the records that were ever used. They keep their numbers, so what refers to them is
+/// right.
 /// @param file The one that @p to is mapped from.
 Result<void> copy_records(const std::byte *from, const layout::Array &old, std::byte *to,
                           layout::Array &fresh, int file) {

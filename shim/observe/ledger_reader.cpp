@@ -150,8 +150,8 @@ void LedgerReader::for_each(const layout::Array &array, std::uint32_t &torn, Vis
   const auto used = std::min(array.used.load(std::memory_order_acquire), array.capacity);
   for (std::uint32_t index = 0; index < used; ++index) {
     Body body{};
-    const auto *place = reinterpret_cast<const Committed<Body> *>(
-        places + std::uint64_t{index} * array.record_size);
+    const auto *place = reinterpret_cast<const Committed<Body> *>(places + std::uint64_t{index} *
+                                                                               array.record_size);
     switch (place->look(body)) {
     case Committed<Body>::State::free:
       break;

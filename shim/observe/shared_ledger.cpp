@@ -287,9 +287,8 @@ void SharedLedger::dirty_tracked(Record container, bool on) {
 }
 
 void SharedLedger::express(Record container, bool on) {
-  amend(containers_, container, [&](layout::Container &body) {
-    set_flag(body.flags, layout::Container::express, on);
-  });
+  amend(containers_, container,
+        [&](layout::Container &body) { set_flag(body.flags, layout::Container::express, on); });
   note_change();
 }
 

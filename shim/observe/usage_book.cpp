@@ -30,9 +30,9 @@ using nlohmann::json;
 constexpr int version = 1;
 
 constexpr std::array<std::string_view, features> names = {
-    "container",    "group",          "device",      "vf_token",     "type1",
-    "type1v2",      "no_iommu",       "map_private", "map_shared",   "map_hugetlb",
-    "map_file",     "map_device",     "unmap",       "unmap_all",    "dirty_tracking",
+    "container",    "group",          "device",      "vf_token",      "type1",
+    "type1v2",      "no_iommu",       "map_private", "map_shared",    "map_hugetlb",
+    "map_file",     "map_device",     "unmap",       "unmap_all",     "dirty_tracking",
     "update_vaddr", "asks_extension", "asks_info",   "mapping_limit", "unknown_ioctl"};
 
 Feature feature_of(const trace::Memory &memory) {

@@ -78,13 +78,12 @@ bool serve_reset(const Listener &listener, const TrappedCall &call, client::Clie
 void put_container_back(const Listener &listener, const TrappedCall &call,
                         client::ClientAreas &areas, const std::filesystem::path &node) {
   const auto caller = Caller::of(listener, call, areas);
-  const auto iommufd =
-      caller ? caller->copy_of(call.file) : Result<Fd>(pass_on(caller));
+  const auto iommufd = caller ? caller->copy_of(call.file) : Result<Fd>(pass_on(caller));
   if (!iommufd || !client::is_iommufd(*iommufd))
     return;
   const auto file = client::file_of_container(node, *iommufd);
-  const auto put = file ? listener.replace(call, *file, caller->closes_on_exec(call.file))
-                        : pass_on(file);
+  const auto put =
+      file ? listener.replace(call, *file, caller->closes_on_exec(call.file)) : pass_on(file);
   if (!put && put.error().code != ENOENT)
     spdlog::warn("{}: dirty pages of descriptor {}: {}", caller->describe(), call.file.value,
                  put.error().describe());

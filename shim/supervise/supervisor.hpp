@@ -6,12 +6,14 @@
 #include "vfio_shim/result.hpp"
 
 #include <filesystem>
+
 #include <sys/types.h>
 
 namespace vfio_shim::supervise {
 
 /// Answers what a program asks of others than our files: of KVM and of a device's bus about groups,
-/// and of an iommufd in a container's place (`--express`) about dirty pages. Lives as long as there is a process that was started under it.
+/// and of an iommufd in a container's place (`--express`) about dirty pages. Lives as long as there
+/// is a process that was started under it.
 ///
 /// Usage: start() -> fork -> supervise_this_process() in the child -> exec.
 class Supervisor {

@@ -54,8 +54,8 @@ int express_off(const Provider &provider) {
   const std::string shim =
       std::filesystem::read_symlink("/proc/self/exe").parent_path() / "vfio-shim";
   const std::string prefix = std::filesystem::relative(provider.groups, "/dev").string();
-  const std::string command = shim + " express off --prefix " + prefix + " " +
-                              std::to_string(::getpid()) + " >/dev/null";
+  const std::string command =
+      shim + " express off --prefix " + prefix + " " + std::to_string(::getpid()) + " >/dev/null";
   const int status = std::system(command.c_str());
   return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }

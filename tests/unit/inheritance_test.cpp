@@ -152,10 +152,10 @@ void make_it_old(const std::filesystem::path &directory) {
   header.version = 4;
   header.containers.record_size = today - sizeof(layout::Container::stands_for);
   for (std::uint32_t record = 0; record < header.containers.used; ++record)
-    std::memmove(&bytes[header.containers.offset +
-                        std::uint64_t{record} * header.containers.record_size],
-                 &bytes[header.containers.offset + std::uint64_t{record} * today],
-                 header.containers.record_size);
+    std::memmove(
+        &bytes[header.containers.offset + std::uint64_t{record} * header.containers.record_size],
+        &bytes[header.containers.offset + std::uint64_t{record} * today],
+        header.containers.record_size);
   file.seekp(0);
   file.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
 }

@@ -155,7 +155,8 @@ constexpr std::array differences{
     Difference{Behaviour::KvmGroups, shim_kernel_compat, fails(EINVAL),
                "KVM takes no files but the kernel's own", When::unsupervised},
 
-    // --- shim, with clients that map by themselves: from VFIO_SET_IOMMU on it is kernel-compat that
+    // --- shim, with clients that map by themselves: from VFIO_SET_IOMMU on it is kernel-compat
+    // that
     // answers them.
     Difference{Behaviour::UpdateVaddrExtension, shim_express, answers(0),
                "VFIO_UPDATE_VADDR is left out for good"},

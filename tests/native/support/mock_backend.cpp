@@ -98,10 +98,8 @@ void MockBackend::write(GroupId group, std::span<const Iova> iovas) {
 
 Result<void> MockBackend::claim(const topology::Group &group) {
   TestCommand make(op_mock_domain_flags, ioas_->id());
-  make.mock_domain_flags = {.out_stdev_id = 0,
-                            .out_hwpt_id = 0,
-                            .out_idev_id = 0,
-                            .dev_flags = flags_of(group.id)};
+  make.mock_domain_flags = {
+      .out_stdev_id = 0, .out_hwpt_id = 0, .out_idev_id = 0, .dev_flags = flags_of(group.id)};
   VFIO_SHIM_TRY(run_ioctl(iommufd_, iommu_test_cmd, &make, "IOMMU_TEST_OP_MOCK_DOMAIN_FLAGS"));
   const std::uint32_t object = make.mock_domain_flags.out_stdev_id;
   auto domain = Domain::make(iommufd_, ioas_->id(), make.mock_domain_flags.out_idev_id);
