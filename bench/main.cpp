@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // vfio-bench: the cost of legacy VFIO calls, side by side for every provider.
 
 #include "client/memory.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// Bits in an array of u64, the lowest bit of the first u64 being bit 0.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "vfio_shim/call_witness.hpp"
 
 #include <utility>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "iova_window.hpp"
 
 #include <algorithm>

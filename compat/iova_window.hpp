@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// Windows of IOVAs that must be usable as a whole.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "vfio_shim/process_memory.hpp"
 
 #include <fmt/format.h>

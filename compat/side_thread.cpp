@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "vfio_shim/side_thread.hpp"
 
 #include <system_error>

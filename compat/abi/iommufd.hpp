@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// The kernel's iommufd ABI, as far as it is used: Debian 12's kernel headers have none.
 ///

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// PAGEMAP_SCAN on `/proc/<pid>/pagemap` (Linux 6.7): which pages of a range are of what kind.
 ///

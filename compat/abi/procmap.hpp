@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// PROCMAP_QUERY on `/proc/<pid>/maps` (Linux 6.11): one VMA by address, without reading the file.
 ///

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// The kernel's VFIO ABI: the legacy part from the system's header, and what is newer than the
 /// headers of the oldest distribution we build on (Linux 6.1).

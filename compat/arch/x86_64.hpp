@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// The particulars of x86-64: its registers, its system call instruction, and the code of ours that
 /// a client's thread runs.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "vfio_shim/backend_kind.hpp"
 
 #include "backend/iommufd.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "backend/bound_device.hpp"
 
 #include "abi/iommufd.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// A device's cdev, and its place in an iommufd.
 #pragma once

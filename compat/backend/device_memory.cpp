@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "backend/device_memory.hpp"
 
 #include "abi/vfio.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// The memory (BARs) of devices that clients have open, for DMA from other devices.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "backend/domain.hpp"
 
 #include "abi/iommufd.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// An IOMMU domain on iommufd: what devices attach to.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "backend/ioas.hpp"
 
 #include "abi/iommufd.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// An address space on iommufd, before any device.
 #pragma once

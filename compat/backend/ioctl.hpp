@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// An ioctl of our own, with its failure as an Error.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "backend/iommufd.hpp"
 
 #include "abi/iommufd.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// The backend on iommufd: one IOAS on an iommufd of its own, devices through their cdevs.
 #pragma once

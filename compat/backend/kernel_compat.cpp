@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "backend/kernel_compat.hpp"
 
 #include "abi/iommufd.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// The backend on iommufd's own translation of the legacy ioctls.
 #pragma once

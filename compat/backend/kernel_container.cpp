@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "backend/kernel_container.hpp"
 
 #include "abi/vfio.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// What the backends on the kernel's own legacy ioctls have in common.
 #pragma once

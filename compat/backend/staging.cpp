@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "backend/staging.hpp"
 
 #include "abi/iommufd.hpp"

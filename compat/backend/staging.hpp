@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// Mapping a client's memory without its help.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "backend/type1.hpp"
 
 #include "abi/iommufd.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// The backend on the kernel's own container and its type1 driver.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// What VFIO_SET_IOMMU adds to a container.
 #pragma once

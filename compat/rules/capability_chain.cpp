@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "rules/capability_chain.hpp"
 
 #include "abi/vfio.hpp"

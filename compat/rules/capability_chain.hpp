@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// The capability chain that VFIO_IOMMU_GET_INFO appends to its struct.
 #pragma once

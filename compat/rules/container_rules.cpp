@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "rules/container_rules.hpp"
 
 #include "abi/vfio.hpp"

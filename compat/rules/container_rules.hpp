@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// type1's answers to calls on a container: pure functions of the container's state and the call.
 /// Source of the rules: drivers/vfio/container.c and drivers/vfio/vfio_iommu_type1.c.

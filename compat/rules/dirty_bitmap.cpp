@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "rules/dirty_bitmap.hpp"
 
 #include "rules/user_space.hpp"

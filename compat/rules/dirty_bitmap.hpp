@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// type1's rules about the bitmaps in which it reports dirty pages. Pure: no system calls.
 ///

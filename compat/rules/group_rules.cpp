@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "rules/group_rules.hpp"
 
 #include "vfio_shim/printable.hpp"

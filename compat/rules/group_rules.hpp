@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// The kernel's answers to calls on a group: pure functions of the group's state and the call.
 /// Source of the rules: drivers/vfio/group.c.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "rules/legacy_call.hpp"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// The legacy API's ioctls as values: what a client asks, and what it is answered.
 ///

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "rules/mapping_table.hpp"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// type1's rules about what may be mapped and unmapped. Pure: no system calls.
 #pragma once

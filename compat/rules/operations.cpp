@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "rules/operations.hpp"
 
 #include "abi/vfio.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// The table of the legacy API's ioctls. Who needs to know an ioctl's number, name or layout asks
 /// here; nobody else knows.

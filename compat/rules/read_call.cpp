@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "rules/read_call.hpp"
 
 #include <algorithm>

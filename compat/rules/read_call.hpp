@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// From a client's ioctl to the value that it means.
 #pragma once

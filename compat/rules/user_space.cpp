@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "rules/user_space.hpp"
 
 #include <cerrno>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "topology/device_file.hpp"
 
 #include "topology/sysfs_link.hpp"

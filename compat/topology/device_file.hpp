@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// Which device an open file is of. The errors are of looking (ENOMEM, EMFILE), not of what is
 /// there. A path does not tell for long: a node's number is given to the next device as soon as its

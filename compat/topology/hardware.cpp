@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "vfio_shim/hardware.hpp"
 
 #include "abi/iommufd.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "topology/sysfs_link.hpp"
 
 namespace vfio_shim::topology {

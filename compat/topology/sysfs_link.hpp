@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// Links in sysfs, which tell what belongs to what.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "vfio_shim/topology.hpp"
 
 #include "topology/sysfs_link.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// What becomes of a call that there is no memory for.
 #pragma once

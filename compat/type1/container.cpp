@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "vfio_shim/container.hpp"
 
 #include "rules/address_space_state.hpp"

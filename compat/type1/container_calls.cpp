@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// The container's ioctls, one handler each. What they answer is decided in rules/; here it is
 /// done.

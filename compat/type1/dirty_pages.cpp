@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "type1/dirty_pages.hpp"
 
 #include "rules/container_rules.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// What devices have written to: VFIO_IOMMU_DIRTY_PAGES, and the bitmap of an unmap.
 #pragma once

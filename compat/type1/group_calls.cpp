@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// The group's ioctls, one handler each. What they answer is decided in rules/, as far as the
 /// group's state and the call say it; here it is done.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A driver on its way from the legacy VFIO API to iommufd: half of its memory is mapped the old
 // way, half the new way, through the same descriptor. It runs on vfio-shim with --express, and on a
 // kernel whose /dev/vfio/vfio is iommufd's (CONFIG_IOMMUFD_VFIO_CONTAINER).

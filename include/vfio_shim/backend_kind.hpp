@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// Which backends there are, and which of them this kernel has.
 #pragma once

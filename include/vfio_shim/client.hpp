@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// The process whose call is being served, as the rules of the legacy API need it.
 #pragma once

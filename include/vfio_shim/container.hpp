@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// A container: what an open file of /dev/vfio/vfio is.
 #pragma once

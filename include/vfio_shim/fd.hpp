@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// An owned file descriptor.
 #pragma once

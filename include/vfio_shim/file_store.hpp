@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// Open files that outlive the process that opened them.
 #pragma once

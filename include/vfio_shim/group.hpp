@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// A group: what the open file of `/dev/vfio/<N>` is.
 #pragma once

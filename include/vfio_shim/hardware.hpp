@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// What a device's IOMMU can do, asked of the kernel.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// What is written down about containers, groups, devices and mappings as they come and go.
 #pragma once

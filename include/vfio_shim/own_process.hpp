@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// A client that is this very process: for programs that embed libvfio_compat.
 #pragma once

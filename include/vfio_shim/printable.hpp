@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// Foreign text made fit for a terminal and a log.
 #pragma once

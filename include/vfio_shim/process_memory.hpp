@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// Copying to and from a process's memory: a bad address is an EFAULT, not the end of the program.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// Errors are errnos: what the outside world will be told, and where it came from.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// Work that may have to wait, done beside whoever asks for it.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// Containers, groups, devices and mappings as plain values: what one process writes down, and
 /// another one goes on with.

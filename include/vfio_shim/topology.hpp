@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// IOMMU groups, their devices and the devices' VFIO cdevs, from sysfs.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// Numbers that must not be mistaken for one another, as types.
 #pragma once

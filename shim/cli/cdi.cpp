@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "daemon/cdi.hpp"
 
 #include "cli/command_line.hpp"

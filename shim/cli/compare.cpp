@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "cli/command_line.hpp"
 #include "cli/compare/comparison.hpp"
 #include "cli/compare/page.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "client/express.hpp"
 
 #include "cli/command_line.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "cli/express_option.hpp"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "cli/help_format.hpp"
 
 #include "cli/terminal.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "cli/info_report.hpp"
 
 #include "cli/human.hpp"

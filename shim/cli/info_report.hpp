@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// What the hardware can do, for people and for programs.
 #pragma once

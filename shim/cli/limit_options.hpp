@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// The options --mapping-limit and --iova-window.
 #pragma once

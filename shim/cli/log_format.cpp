@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "cli/log_format.hpp"
 
 #include "vfio_shim/printable.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "cli/command_line.hpp"
 #include "cli/help_format.hpp"
 #include "cli/log_format.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "cli/observing_options.hpp"
 
 namespace vfio_shim::cli {

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// The options by which a daemon is asked to note its calls.
 #pragma once

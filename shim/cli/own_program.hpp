@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// This very program, started again.
 #pragma once

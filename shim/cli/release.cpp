@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "cli/command_line.hpp"
 #include "cuse/kernel_nodes.hpp"
 #include "observe/shared_ledger.hpp"

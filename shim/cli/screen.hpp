@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// The whole terminal, for text that changes.
 #pragma once

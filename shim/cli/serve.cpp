@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "cli/backend_option.hpp"
 #include "cli/command_line.hpp"
 #include "cli/express_option.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "cli/status.hpp"
 
 #include "cli/command_line.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "cli/status_report.hpp"
 
 #include "cli/human.hpp"

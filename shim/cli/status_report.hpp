@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// What `vfio-shim status` says of a daemon, for people and for programs.
 #pragma once

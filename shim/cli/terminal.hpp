@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// What a terminal can show, and what its user wants to see.
 #pragma once

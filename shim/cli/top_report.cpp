@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "cli/top_report.hpp"
 
 #include "cli/human.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// What `vfio-shim top` shows of a daemon.
 #pragma once

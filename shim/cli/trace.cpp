@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "cli/command_line.hpp"
 #include "cli/trace_report.hpp"
 #include "observe/trace_reader.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// What `vfio-shim trace` says of a recording, for people, for programs and for Perfetto.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "cli/trace_text.hpp"
 
 #include "cli/human.hpp"

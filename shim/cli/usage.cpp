@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "cli/command_line.hpp"
 #include "cli/human.hpp"
 #include "cli/usage_report.hpp"

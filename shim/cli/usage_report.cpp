@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "cli/usage_report.hpp"
 
 #include "cli/human.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "client/borrowed_thread.hpp"
 
 #include "client/seizure.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// Running system calls in a thread of another process.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// Looking again and again, for a moment, before going to sleep.
 #pragma once

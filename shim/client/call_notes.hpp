@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// What is noted of a call, for whoever takes over if we die in it.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "client/caller_hold.hpp"
 
 #include <fstream>

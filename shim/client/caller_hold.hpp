@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// How long a thread's id means the caller of a call.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "client/calling_thread.hpp"
 
 #include "client/descriptor_reserve.hpp"

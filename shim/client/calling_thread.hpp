@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// The client of one call: the thread that waits in an ioctl of ours, and its process.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "client/client_area.hpp"
 
 #include "vfio_shim/process_memory.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// Where it is written down what of ours is in clients.
 #pragma once

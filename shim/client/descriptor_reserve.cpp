@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "client/descriptor_reserve.hpp"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// The last numbers of this process's descriptor table, kept for what is open for a moment only.
 #pragma once

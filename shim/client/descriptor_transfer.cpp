@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "client/descriptor_transfer.hpp"
 
 #include "client/process_handle.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// Giving a descriptor to a client through its borrowed thread.
 #pragma once

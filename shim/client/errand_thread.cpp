@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "client/errand_thread.hpp"
 
 #include "client/descriptor_transfer.hpp"

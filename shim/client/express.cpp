@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "client/express.hpp"
 
 #include "client/borrowed_thread.hpp"

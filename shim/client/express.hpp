@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// Clients that map by themselves, on the iommufd that lies where their container's file was
 /// (`--express`): putting the file back.

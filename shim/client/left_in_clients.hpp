@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// What stays in clients from one call to the next.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "client/memory_files.hpp"
 
 #include "client/process_handle.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// The files by which a client's memory is looked at.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "client/memory_map.hpp"
 
 #include "abi/procmap.hpp"

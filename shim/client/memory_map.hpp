@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// What kind of memory lies where in a client.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "client/pagemap.hpp"
 
 #include "abi/pagemap.hpp"

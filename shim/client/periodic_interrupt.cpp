@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "client/periodic_interrupt.hpp"
 
 #include <atomic>

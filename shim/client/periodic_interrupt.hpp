@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// A way out of system calls that might wait for ever.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "client/process_handle.hpp"
 
 #include "client/thread_state.hpp"

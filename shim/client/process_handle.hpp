@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// Descriptors that stand for a client's thread, or for its process.
 #pragma once

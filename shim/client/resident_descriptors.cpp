@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "client/resident_descriptors.hpp"
 
 #include "client/descriptor_reserve.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// Files of ours that stay in clients from one borrow to the next.
 #pragma once

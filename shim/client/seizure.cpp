@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "client/seizure.hpp"
 
 #include "client/periodic_interrupt.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "client/thread_state.hpp"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// What /proc tells about a client's thread, now. When descriptors or memory run out it tells
 /// nothing.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "client/traced_thread.hpp"
 
 #include "client/brief_watch.hpp"

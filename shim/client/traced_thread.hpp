@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// A thread of another process that makes system calls for us.
 #pragma once

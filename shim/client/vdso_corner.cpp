@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "client/vdso_corner.hpp"
 
 #include "vfio_shim/process_memory.hpp"

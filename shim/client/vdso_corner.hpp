@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// A place for code of ours in a client where there is none yet.
 #pragma once

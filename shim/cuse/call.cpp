@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "cuse/call.hpp"
 
 #include "cuse/session.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "cuse/call_book.hpp"
 
 #include "observe/process_identity.hpp"

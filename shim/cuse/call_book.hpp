@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// Calls under way, as the next worker finds them if this one dies.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "cuse/call_queue.hpp"
 
 #include <cerrno>

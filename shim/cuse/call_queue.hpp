@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// The calls on one open file, one after the other.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "cuse/caller_watch.hpp"
 
 #include "client/calling_thread.hpp"

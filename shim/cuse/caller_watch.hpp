@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// Callers that are killed while their calls take their time.
 #pragma once

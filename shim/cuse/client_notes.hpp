@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// What of ours is in clients, in the ledger.
 #pragma once

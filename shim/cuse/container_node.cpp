@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "cuse/container_node.hpp"
 
 #include "client/calling_thread.hpp"

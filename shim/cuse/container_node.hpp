@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// The container node: /dev/vfio/vfio.
 #pragma once

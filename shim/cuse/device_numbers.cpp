@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "cuse/device_numbers.hpp"
 
 #include <utility>

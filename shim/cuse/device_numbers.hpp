@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// The device numbers of a daemon's nodes.
 #pragma once

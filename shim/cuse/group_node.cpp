@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "cuse/group_node.hpp"
 
 #include "cuse/refuse_open.hpp"

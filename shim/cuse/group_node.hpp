@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// A group node: `/dev/vfio/<N>`.
 #pragma once

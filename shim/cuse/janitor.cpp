@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "cuse/janitor.hpp"
 
 #include <chrono>

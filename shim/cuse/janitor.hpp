@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// Work that cannot be done yet, because a client is in the way.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "cuse/kernel_nodes.hpp"
 
 #include <cerrno>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// The kernel's own legacy nodes, where ours take their place for the whole host.
 #pragma once

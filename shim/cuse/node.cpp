@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "cuse/node.hpp"
 
 #include <fmt/format.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// A character device of ours under /dev: what container and group nodes have in common.
 #pragma once

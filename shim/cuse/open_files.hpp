@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// The open files of a node, by their numbers.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "cuse/open_limits.hpp"
 
 #include <fmt/format.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// How many containers there may be, so that no user can take all of them.
 #pragma once

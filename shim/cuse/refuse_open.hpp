@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// What becomes of an open() that is not granted.
 #pragma once

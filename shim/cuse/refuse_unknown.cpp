@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "cuse/refuse_unknown.hpp"
 
 #include <cerrno>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// What becomes of a message about a file that is not open here.
 #pragma once

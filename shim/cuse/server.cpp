@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "cuse/server.hpp"
 
 #include "client/descriptor_reserve.hpp"
@@ -184,6 +185,7 @@ Server::~Server() {
 
 std::vector<std::string> Server::end(std::chrono::steady_clock::time_point deadline) {
   constexpr std::chrono::milliseconds pause{10};
+  constexpr std::chrono::milliseconds patience_with_idle{300};
   for (const auto &[id, node] : groups_)
     node->retire();
   if (container_)
@@ -195,7 +197,9 @@ std::vector<std::string> Server::end(std::chrono::steady_clock::time_point deadl
   };
   while (!close_groups() && std::chrono::steady_clock::now() < deadline)
     std::this_thread::sleep_for(pause);
-  auto stuck = pool_->stop(deadline);
+  // Workers that are not stuck end at once, but not within no time at all.
+  auto stuck =
+      pool_->stop(std::max(deadline, std::chrono::steady_clock::now() + patience_with_idle));
   for (const auto &[id, node] : groups_)
     stuck.push_back(fmt::format("group {}", id.value));
   return stuck;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// All nodes of a daemon.
 #pragma once

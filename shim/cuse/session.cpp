@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "cuse/session.hpp"
 
 #include <array>

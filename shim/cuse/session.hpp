@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// One CUSE character device as the kernel's FUSE protocol sees it.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "cuse/worker_pool.hpp"
 
 #include "client/borrowed_thread.hpp"

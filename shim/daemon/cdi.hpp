@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// Specifications for container engines, by which they know a group's nodes by a name
 /// (Container Device Interface): `podman run --device vfio-shim/group=0000:03:00.0`.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// The daemon's life: what `serve` runs in the foreground and `run` in the background.
 #pragma once

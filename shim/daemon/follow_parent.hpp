@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// A process that does not outlive the one that made it.
 #pragma once

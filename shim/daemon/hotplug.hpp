@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// Being told of devices that are bound to and unbound from vfio drivers.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// What a daemon does, in Prometheus' format.
 #pragma once

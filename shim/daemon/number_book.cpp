@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "daemon/number_book.hpp"
 
 #include "observe/ledger_directory.hpp"

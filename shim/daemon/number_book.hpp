@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// Which device numbers a daemon's nodes have, from one start to the next.
 #pragma once

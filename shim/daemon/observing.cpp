@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "daemon/observing.hpp"
 
 #include "observe/ledger_reader.hpp"

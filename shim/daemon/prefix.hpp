@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// The directory below /dev that a daemon's nodes are in, and the daemon's exclusive right to it.
 #pragma once

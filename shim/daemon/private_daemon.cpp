@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "daemon/private_daemon.hpp"
 
 #include "observe/shared_ledger.hpp"

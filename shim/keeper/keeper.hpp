@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// The process that stays when the one that serves dies.
 #pragma once

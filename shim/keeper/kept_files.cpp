@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "keeper/kept_files.hpp"
 
 #include <cstdlib>

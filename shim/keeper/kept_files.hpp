@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// Open files by their names, and how they get from one program to the next.
 #pragma once

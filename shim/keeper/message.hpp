@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// What a worker tells its keeper: in the words of sd_notify(3), so that a service manager
 /// understands most of it, too.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "keeper/worker_store.hpp"
 
 #include <charconv>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// The worker's end of what its keeper keeps.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// How long things took, counted in buckets that are as wide as they are far out.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "observe/ledger_directory.hpp"
 
 #include <fmt/format.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// The directory of the daemons' ledgers and locks.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "observe/ledger_file.hpp"
 
 #include "observe/statistics.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// The ledger's file: how it is made, and how an older one becomes one of today.
 #pragma once

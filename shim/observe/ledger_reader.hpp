@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// Reads a daemon's ledger without asking the daemon.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "observe/mapped_bytes.hpp"
 
 #include "observe/trace_access.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// How much each container of a recording has mapped, call by call.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// One call on its way through the daemon, as it will be recorded.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// Where everything goes that is observed of calls.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// USDT probes: places where bpftrace, perf or gdb can look at a call. A probe is one nop until
 /// somebody does.

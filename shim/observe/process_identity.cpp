@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "observe/process_identity.hpp"
 
 #include "vfio_shim/command_name.hpp"

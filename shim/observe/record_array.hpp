@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// The writer's end of an array of records in shared memory.
 #pragma once

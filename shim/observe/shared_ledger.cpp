@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "observe/shared_ledger.hpp"
 
 #include "observe/ledger_directory.hpp"

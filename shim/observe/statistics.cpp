@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "observe/statistics.hpp"
 
 #include "rules/operations.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// What kinds of calls there were, how many failed, how long they took.
 #pragma once

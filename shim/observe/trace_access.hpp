@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// What the fixed-size parts of a record hold.
 #pragma once

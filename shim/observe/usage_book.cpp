@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "observe/usage_book.hpp"
 
 #include "observe/trace_access.hpp"

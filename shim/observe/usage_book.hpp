@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// Which program has used what of the legacy API, and its file.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "observe/usage_keeper.hpp"
 
 #include "observe/process_identity.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "observe/warning_budget.hpp"
 
 #include <algorithm>

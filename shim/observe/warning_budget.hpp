@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// How many of the clients' failures are logged.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "supervise/caller.hpp"
 
 #include "client/calling_thread.hpp"

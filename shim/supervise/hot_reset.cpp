@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "supervise/hot_reset.hpp"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// The reset of a bus, as it looks through the legacy API.
 #pragma once

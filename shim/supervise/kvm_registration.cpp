@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "supervise/kvm_registration.hpp"
 
 #include "client/borrowed_thread.hpp"

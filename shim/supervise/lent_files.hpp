@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// Files of devices that are lent to programs, and must come back.
 #pragma once

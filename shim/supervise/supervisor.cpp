@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "supervise/supervisor.hpp"
 
 #include "client/descriptor_transfer.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// The process beside a command that `vfio-shim run` has started.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "supervise/trap.hpp"
 
 #include "client/calling_thread.hpp"

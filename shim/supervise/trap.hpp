@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// Making a program's calls come to its supervisor.
 #pragma once

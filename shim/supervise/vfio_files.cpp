@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "supervise/vfio_files.hpp"
 
 #include "topology/device_file.hpp"

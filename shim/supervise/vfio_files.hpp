@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// What a client's descriptor is an open file of.
 #pragma once

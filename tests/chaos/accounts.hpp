@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// What must be back where it was when nobody is left.
 #pragma once

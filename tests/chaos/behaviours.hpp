@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// What innocent clients do, beside mapping and unmapping.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "board.hpp"
 
 #include "client/answer.h"

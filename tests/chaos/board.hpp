@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// What all processes of a round tell one another, in shared memory: it survives whoever dies.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "confinement.hpp"
 
 #include "client/answer.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// In which circumstances a client runs.
 #pragma once

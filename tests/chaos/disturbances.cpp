@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "disturbances.hpp"
 
 #include "client/fd.h"

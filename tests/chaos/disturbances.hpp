@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// What comes from outside, over clients and over the daemon.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// What entitles the daemon to refuse an innocent client's call: one table.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "heir.hpp"
 
 #include "client/container.h"

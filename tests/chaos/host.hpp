@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// The process that has one client after another at a place, and judges their ends.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "hostiles.hpp"
 
 #include "client/client.h"

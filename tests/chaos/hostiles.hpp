@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// Clients that mean ill: neighbours of those that are checked.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// IOVAs that one thread has for itself, and what must be mapped there.
 #pragma once

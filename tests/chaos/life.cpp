@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "life.hpp"
 
 #include <algorithm>

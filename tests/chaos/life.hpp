@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// One innocent client, from its first call to its end.
 #pragma once

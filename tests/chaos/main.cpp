@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A dozen clients do random things, and are disturbed: see README.md.
 
 #include "client/client.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// What processes need of the system: signals, limits, ends of children.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// A set of clients on the machine's devices, what disturbs them, and what must be so afterwards.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// Who waits for what: the first question when something hangs.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// Small pieces of text, made in one line.
 #pragma once

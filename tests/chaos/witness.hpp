@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// How an innocent client makes its calls: it says what it does, and judges the answer.
 #pragma once

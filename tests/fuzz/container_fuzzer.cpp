@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// A libFuzzer target: a hostile program on a container. Its memory, its arguments and the failures
 /// of its backend come from the fuzzer's bytes; whatever they are, what the calls answer and what

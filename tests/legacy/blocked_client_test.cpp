@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A client makes a call of its own wait for ever. Whoever has nothing to do with it goes on.
 
 #include <cerrno>

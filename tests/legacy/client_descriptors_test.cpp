@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What a client does with its own descriptors between its calls must not matter to them.
 
 #include <charconv>

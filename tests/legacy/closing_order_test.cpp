@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Device, group and container closed in any order: what still works in between, and that the next
 // client finds everything free at once.
 

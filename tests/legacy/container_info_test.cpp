@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // VFIO_IOMMU_GET_INFO: the rules of argsz, and the capability chain.
 
 #include <cerrno>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The container before and around VFIO_SET_IOMMU: version, extensions, choice of the IOMMU type,
 // and what it answers to calls that it does not know.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The supervisor is killed while it serves a call. Nobody is supervised afterwards: this suite
 // needs a `vfio-shim run` of its own.
 

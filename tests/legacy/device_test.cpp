@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The device fd is the real thing: regions, configuration space, interrupts and reset.
 
 #include <array>

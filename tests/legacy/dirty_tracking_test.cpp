@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // VFIO_IOMMU_DIRTY_PAGES, and unmapping with a dirty bitmap. An IOMMU that does not track what
 // devices write (emulated ones do not) reports every mapped page, every time.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The daemon is killed while it has borrowed a thread, at each system call that it makes then. Its
 // client gets an answer, and is otherwise as it was: registers, signals, descriptors, threads. If
 // only the worker dies, the answer is that of the one that takes over.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A process that ends while another of its threads is in a call: it ends at once, however it does.
 
 #include <chrono>

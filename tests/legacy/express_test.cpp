@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // `--express`: from VFIO_SET_IOMMU on the client's container is an iommufd, and the client maps by
 // itself. What was there before goes on, everything around it works, and it can be undone.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A daemon that lacks something, whatever it is: memory of the kernel's, descriptors, memory of its
 // own. Each call of a client's life says ENOMEM or succeeds, and can be made again; nobody else
 // notices.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What the nodes' files answer to everything but ioctls: they can be opened, closed and asked by
 // ioctl, and nothing else.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Locks on the inode that all anonymous files share: anybody can take them, and they must not
 // matter.
 

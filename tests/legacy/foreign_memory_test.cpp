@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A call changes no memory of its client's but its argument: what lies below a small stack belongs
 // to somebody else.
 

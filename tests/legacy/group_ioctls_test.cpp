@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // One group: its status, its container, its device fds, and who may open it.
 
 #include <algorithm>

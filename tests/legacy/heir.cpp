@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What a program that execs while its device goes on becomes: legacy_heir CONTAINER DEVICE MEMORY
 // IOVA. The first three are descriptors, the last is where the memory is mapped, its address
 // invalidated. Exits with 0 if the device reaches that memory and memory of its own.

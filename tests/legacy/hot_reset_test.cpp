@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The reset of a bus, which the kernel grants to whoever has every group on it.
 
 #include <cerrno>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // While a group is registered with KVM, files of its devices are the program's for a moment. It can
 // keep them, but not get at what the group's next user has on the device.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // SIGKILL of a client at any moment: everything it had is free again at once.
 
 #include <chrono>

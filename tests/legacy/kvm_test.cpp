@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Groups that are made known to KVM, which wants to know whose DMA it must reckon with.
 
 #include <cerrno>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A test of the tests: a known difference that is asked for in a forked child would not reach the
 // results, and docs/conformance.md would claim that the provider does as type1 does.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // VFIO_IOMMU_MAP_DMA: the client's memory behind the address. What cannot be pinned is refused
 // and leaves nothing mapped; what can be pinned is what the device sees.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // VFIO_IOMMU_MAP_DMA: every rule about its argument and about the IOVA.
 
 #include <cerrno>

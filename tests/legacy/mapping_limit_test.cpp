@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The limit on the number of mappings: 65,535 in one container.
 
 #include <cerrno>

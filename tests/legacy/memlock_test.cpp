@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // RLIMIT_MEMLOCK: pinned memory counts against it, unless the client has CAP_IPC_LOCK.
 
 #include <cerrno>

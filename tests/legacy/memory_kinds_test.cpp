@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Every kind of memory that programs give to a device, each read and written by DMA.
 
 #include <tuple>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // DMA from one device into the memory of another: MAP_DMA of a mapped BAR.
 
 #include <cerrno>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Clients as processes: several at once, forked, in other namespaces, without privileges.
 
 #include <cerrno>

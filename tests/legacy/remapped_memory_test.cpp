@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // VFIO_IOMMU_MAP_DMA of memory that is mapped already, and that the client has put other memory in
 // the place of meanwhile: each mapping is of the memory that was there when it was made.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A caller of the supervisor is killed while it is served, and its number goes to another process,
 // which may have more rights than the caller had.
 

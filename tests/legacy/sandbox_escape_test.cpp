@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A client that denies itself a system call does not get it by changing the code that a borrowed
 // thread of it runs.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Clients that have confined themselves with a seccomp filter: it judges the calls that they make,
 // and no others.
 

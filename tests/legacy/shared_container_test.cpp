@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Several groups in one container, several devices in one group, and groups that come and go.
 
 #include <cerrno>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A daemon without a free descriptor: calls may fail, clients do not.
 
 #include <chrono>

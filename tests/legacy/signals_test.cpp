@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Signals while calls are under way: none is lost, none makes a call fail, and the calling thread
 // comes back as it left.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A client whose call does not end: legacy_stuck PREFIX DEVICE [Argument|Answer|Memory]. Prints
 // "stuck" when it is, and stays so until it is killed.
 

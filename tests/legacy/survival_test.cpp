@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The daemon's worker is killed, or replaced by that of another version, under running clients.
 // They see a pause, and nothing else: calls under way are answered once, and nothing is forgotten.
 

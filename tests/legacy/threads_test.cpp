@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Many threads in one client.
 
 #include <algorithm>

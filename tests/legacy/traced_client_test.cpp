@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A client that another process traces, as a debugger does.
 
 #include <cerrno>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A device is unbound from its driver while a program has its group.
 
 #include <cerrno>

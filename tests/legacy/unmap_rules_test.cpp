@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // VFIO_IOMMU_UNMAP_DMA in a TYPE1v2 container.
 
 #include <cerrno>

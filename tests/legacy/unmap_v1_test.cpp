@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // VFIO_IOMMU_UNMAP_DMA in a TYPE1 (version 1) container: an unmap that covers a mapping's first
 // IOVA takes all of it; one that starts inside a mapping takes nothing, and both succeed.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // VFIO_UPDATE_VADDR: mappings that live on while their addresses in the client change, so that a
 // program can exec, or hand its device to another one, while DMA goes on.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What the container says can be mapped, and what can.
 
 #include "support/native_test.hpp"

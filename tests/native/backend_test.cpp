@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // IommufdBackend by itself: what Backend promises, without type1's rules in front.
 
 #include "backend/iommufd.hpp"

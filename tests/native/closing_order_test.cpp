@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Container, group and device, closed in every order. Whatever comes first, the next program gets
 // everything (NativeTest::TearDown() sees to that).
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The registry of device memory: what can be found in it, and for how long.
 
 #include "backend/device_memory.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The device's file: what the client gets, and what becomes of the group when it closes it.
 
 #include <chrono>

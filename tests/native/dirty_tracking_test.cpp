@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Dirty tracking by an IOMMU that can: VFIO_IOMMU_DIRTY_PAGES, all the way down to the page tables
 // of iommufd's mock IOMMU.
 

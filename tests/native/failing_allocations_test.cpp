@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Every allocation of the kernel's that a call needs fails once: the call says ENOMEM, leaves
 // everything as it was, and succeeds when it is made again.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Groups and containers: who owns what, and who sees what.
 
 #include "support/native_test.hpp"

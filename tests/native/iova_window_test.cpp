@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Containers that are limited to a window of IOVAs, by the IOMMU that there is.
 
 #include "backend/iommufd.hpp"

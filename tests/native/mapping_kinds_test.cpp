@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Kinds of memory and of access. The legacy suites ask the same of every provider; here it is
 // pinned by address alone, as OwnProcess has it.
 

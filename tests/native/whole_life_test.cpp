@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A program's whole life on libvfio_compat, in the order in which most programs go about it.
 
 #include "support/native_test.hpp"

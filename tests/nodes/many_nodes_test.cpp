@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// A thousand nodes at once, and the numbers they have.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "argument_page.h"
 
 #include <algorithm>

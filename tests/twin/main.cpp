@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Random sequences of legacy ioctls, valid and hostile, on the kernel's type1 and on vfio-shim:
 // with twin devices, in one machine, every answer and every byte must be the same.
 

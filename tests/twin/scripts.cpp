@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "scripts.h"
 
 #include "client/units.h"

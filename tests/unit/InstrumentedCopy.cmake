@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # add_instrumented_copy(<library> <suffix> <flag>...)
 # Adds <library>_<suffix>: the library's sources compiled once more, with the flags. A library that it links to is replaced
 # by its own copy of that suffix, if there is one.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// Numbers and layouts of the kernel's ABIs, against constants written out by hand from
 /// include/uapi/linux/{iommufd,vfio,fs}.h.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// What containers and groups tell the ledger: everything that is, once, and nothing that is not.
 

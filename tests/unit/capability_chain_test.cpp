@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "abi/vfio.hpp"
 #include "rules/capability_chain.hpp"
 

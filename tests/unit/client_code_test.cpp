@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The code of ours that a client's thread runs if its tracer dies: here this thread runs it.
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "cli/compare/alignment.hpp"
 #include "cli/compare/comparison.hpp"
 #include "cli/compare/page.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// A call takes its time: what others want of the container waits for its end, and they do not.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// VFIO_IOMMU_DIRTY_PAGES and unmapping with a bitmap, on IOMMUs that track and others. What type1
 /// answers to bad arguments is in tests/legacy.

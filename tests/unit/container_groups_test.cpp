@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// Groups joining and leaving a container, and files closed in any order.
 

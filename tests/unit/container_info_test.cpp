@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// VFIO_IOMMU_GET_INFO: vfio_iommu_type1_get_info().
 

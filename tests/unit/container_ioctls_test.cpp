@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// What a container answers itself, before and after VFIO_SET_IOMMU: drivers/vfio/container.c.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// VFIO_IOMMU_MAP_DMA and VFIO_IOMMU_UNMAP_DMA as calls: arguments, and what the backend is asked
 /// to do. The rules about addresses are in mapping_table_test.cpp.

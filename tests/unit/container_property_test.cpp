@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// Random programs against random groups: whatever they do, the backend, the capabilities and the
 /// container's own answers agree.

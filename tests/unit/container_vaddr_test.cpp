@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// VFIO_UPDATE_VADDR: mappings whose addresses in the client become invalid, and change.
 

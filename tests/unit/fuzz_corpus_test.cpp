@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// The fuzz target's corpus, without a fuzzer: inputs that have found something keep being tried.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What a worker that has died has left, and what the next one makes of it.
 
 #include "observe/ledger_reader.hpp"

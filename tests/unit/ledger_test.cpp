@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "observe/ledger_layout.hpp"
 #include "observe/ledger_reader.hpp"
 #include "observe/process_identity.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// The mapping table against a model so naive that it can be seen to be right: a page, and who has
 /// mapped it.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "cuse/open_files.hpp"
 
 #include <cstdint>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "rules/read_call.hpp"
 #include "type1/catching_bad_alloc.hpp"
 

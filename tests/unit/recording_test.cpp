@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "observe/observed_call.hpp"
 #include "observe/observer.hpp"
 #include "observe/recorder.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "vfio_shim/fd.hpp"
 #include "vfio_shim/result.hpp"
 #include "vfio_shim/units.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Work that is done beside whoever asks for it.
 
 #include "vfio_shim/side_thread.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "observe/latency_histogram.hpp"
 #include "observe/statistics.hpp"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "cli/human.hpp"
 #include "cli/status.hpp"
 #include "cli/status_report.hpp"

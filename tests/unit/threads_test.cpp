@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// Several threads of a client on one container, as the shim's worker pool serves them.
 

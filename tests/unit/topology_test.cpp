@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "topology/device_file.hpp"
 
 #include "vfio_shim/fd.hpp"

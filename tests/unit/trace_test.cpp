@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "cli/human.hpp"
 #include "cli/top_report.hpp"
 #include "cli/trace_report.hpp"

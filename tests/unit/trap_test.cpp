@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// The seccomp filter of `vfio-shim run`: which calls arrive at its listener, and how they end.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "cli/usage_report.hpp"
 #include "observe/usage_book.hpp"
 #include "observe/usage_keeper.hpp"

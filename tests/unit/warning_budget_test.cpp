@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // How many of the clients' failures are logged.
 
 #include "observe/warning_budget.hpp"

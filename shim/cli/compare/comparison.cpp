@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "cli/compare/comparison.hpp"
 
 #include "cli/compare/alignment.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// What differs between recordings of the same program on several backends.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "cli/compare/page.hpp"
 
 #include "cli/compare/plot.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "cli/compare/plot.hpp"
 
 #include "cli/compare/report.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "cli/compare/report.hpp"
 
 #include "cli/human.hpp"

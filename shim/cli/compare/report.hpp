@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// A comparison, for people at a terminal and for programs.
 #pragma once

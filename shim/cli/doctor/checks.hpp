@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// What `vfio-shim doctor` looks at. Each check looks at one thing of the given machine, and at
 /// nothing else.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "cli/doctor/checks.hpp"
 #include "cli/doctor/system_files.hpp"
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "cli/doctor/checks.hpp"
 
 namespace vfio_shim::cli::doctor {

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// What `vfio-shim doctor` says, for people and for programs.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "cli/doctor/system_files.hpp"
 
 #include <algorithm>

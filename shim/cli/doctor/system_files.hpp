@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// What the kernel's and the system's small files say. What cannot be read says nothing.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "cli/replay/cast.hpp"
 
 #include "cli/human.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// Finding this machine's groups and devices for a recording.
 #pragma once

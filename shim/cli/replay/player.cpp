@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "cli/replay/player.hpp"
 
 #include "cli/trace_text.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// Makes recorded calls again, as a client of its own.
 #pragma once

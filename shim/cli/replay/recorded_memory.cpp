@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "cli/replay/recorded_memory.hpp"
 
 #include "cli/human.hpp"

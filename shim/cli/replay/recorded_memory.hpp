@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// Memory of the shape that a recorded program had.
 #pragma once

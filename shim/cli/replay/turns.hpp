@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// The order in which recorded calls are made again.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "doomed_daemon.h"
 
 #include "client/answer.h"

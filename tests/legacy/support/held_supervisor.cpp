@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "held_supervisor.h"
 
 #include "client/answer.h"

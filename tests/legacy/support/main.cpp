@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "client/memory.h"
 #include "client/topology.h"
 

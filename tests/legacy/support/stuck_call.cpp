@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "stuck_call.h"
 
 #include <array>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "surviving_daemon.h"
 
 #include "client/answer.h"

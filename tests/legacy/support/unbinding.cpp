@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "unbinding.h"
 
 #include <fstream>

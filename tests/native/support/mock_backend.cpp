@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "support/mock_backend.hpp"
 
 #include "abi/iommufd.hpp"

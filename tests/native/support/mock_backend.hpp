@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// A backend on the IOMMU that iommufd brings for its own tests (CONFIG_IOMMUFD_TEST): it tracks
 /// what devices write to, which no emulated IOMMU does.

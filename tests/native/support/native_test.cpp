@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "support/native_test.hpp"
 
 #include "backend/iommufd.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// Fixtures: a program on this machine's real IOMMU and devices.
 #pragma once

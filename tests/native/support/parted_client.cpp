@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "support/parted_client.hpp"
 
 #include <unistd.h>

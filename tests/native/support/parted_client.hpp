@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// A client that says how its memory is to be divided, and fails where a test wants it to.
 #pragma once

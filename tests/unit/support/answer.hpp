@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// What a call answered, for tests to compare and to print by name.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// Groups, devices and an IOMMU that exist only in the test, and the backends on them.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// A directory tree that looks like the kernel's, as far as the topology reads it.
 #pragma once

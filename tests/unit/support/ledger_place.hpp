@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// A directory for ledgers that these tests may write to.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// Fixtures: a program on a fake machine.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// Memory whose end is known: what lies before and behind it cannot be accessed.
 #pragma once

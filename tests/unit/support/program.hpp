@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /// @file
 /// A legacy program that lives inside the test: its container and group files, and their ioctls.
 #pragma once
