@@ -82,7 +82,8 @@ Result<KeptFile> KernelContainer::adopt_file(const BackendState &state, FileStor
 
 void KernelContainer::adopt(const topology::Roots &roots, const BackendState &state,
                             const BackendTerms &terms) {
-  iommu_set_ = terms.attached;
+  // Set, but not noted: the one before may have died between the two.
+  iommu_set_ = terms.attached || read_info(container_);
   for (const BackendState::Group &group : state.groups) {
     KeptFile file = KeptFile::adopt(group.file, *store_);
     if (!file)
