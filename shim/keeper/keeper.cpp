@@ -86,6 +86,10 @@ int Keeper::run() {
     wait_for_news();
     handle_messages();
     handle_signals();
+    if (upgrade_asked_ && worker_.ready && !makes_way_) { // Or as soon as that is so.
+      upgrade_asked_ = false;
+      become_next_program();
+    }
     if (!worker_has_gone())
       continue;
     handle_messages(); // Its last ones.
@@ -139,7 +143,7 @@ void Keeper::handle_signals() {
       reap_others();
       break;
     case SIGHUP:
-      become_next_program();
+      upgrade_asked_ = true;
       break;
     case SIGUSR2: // Ours to give.
       break;
@@ -261,8 +265,7 @@ Result<void> Keeper::replace_worker() {
 
 /// Returns only if that fails. Then this program goes on. The worker goes on in any case.
 void Keeper::become_next_program() {
-  if (makes_way_ || told_ != 0 || worker_.stopping || upgrade_.command.empty() || !worker_.ready ||
-      !upgrade_.may_follow())
+  if (told_ != 0 || worker_.stopping || upgrade_.command.empty() || !upgrade_.may_follow())
     return;
   handle_messages();
   std::vector<char *> arguments;

@@ -85,6 +85,7 @@ private:
   bool served_once_ = false;
   std::vector<Fd> past_; ///< Pidfds of workers that may not have ended yet.
   int told_ = 0; ///< The signal by which the worker was told to end, now or when nobody is left.
+  bool upgrade_asked_ = false;
   bool makes_way_ = false; ///< The worker does, for one of this program.
   int failures_ = 0;       ///< Workers in a row that have not become ready.
   std::chrono::steady_clock::time_point gone_since_ = std::chrono::steady_clock::now();
