@@ -2,7 +2,7 @@
 /// @file
 /// What the ledger's file looks like.
 ///
-/// A header, then the statistics and four arrays of records. Records refer to one another by id:
+/// A header, then the statistics and the arrays of records. Records refer to one another by id:
 /// slots are used again, ids are not. All that the next worker needs to take the clients over is in
 /// the records; nothing points into the memory of the one that wrote them. A writer may die between
 /// any two words: what is amended in a record is right in any mixture of old and new words, or
