@@ -13,7 +13,7 @@ namespace vfio_shim {
 
 namespace {
 
-/// What a device and its IOMMU can do; nothing, if the IOMMU's driver tells nothing of itself.
+/// The abilities of a device and its IOMMU; none, if the IOMMU's driver tells nothing of itself.
 Result<abi::IommuHwInfo> abilities(const Fd &iommufd, std::uint32_t devid) {
   abi::IommuHwInfo info{.dev_id = devid};
   const auto asked = run_ioctl(iommufd, abi::iommu_get_hw_info, &info, "IOMMU_GET_HW_INFO");

@@ -97,7 +97,7 @@ private:
   KeptFile file_;
   const Fd &iommufd_ = file_.file();
   std::unique_ptr<Ioas> ioas_;
-  /// Where memory that has no file comes from. None: a client may have the iommufd.
+  /// The source of memory that has no file. None: a client may have the iommufd.
   std::unique_ptr<Staging> staging_;
   std::shared_ptr<DeviceMemory> device_memory_;
   std::optional<IovaRange> window_;

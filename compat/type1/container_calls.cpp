@@ -144,7 +144,7 @@ private:
     return 0;
   }
 
-  /// What is mapped there is between the client and the kernel.
+  /// Leaves it to the kernel, which alone knows what is mapped there.
   Result<long> unmap_as_client(const rules::UnmapDma &call) const {
     if (call.gets_bitmap()) {
       const auto range = rules::check_unmap_and_report(call, *container.iommu_);

@@ -144,7 +144,7 @@ public:
   /// Its file is closed.
   void note_closed();
 
-  /// Whether @p file is what a client of this container has in its place
+  /// Tells if @p file is what a client of this container has in its place
   /// (ContainerOptions::express). Waits for nobody.
   bool is_express_as(const Fd &file) const;
 
@@ -218,7 +218,7 @@ private:
   std::uint64_t noted_changes_ = 0;  ///< The state of backend_ that is in the ledger.
   std::unique_ptr<rules::AddressSpaceState> iommu_; ///< From VFIO_SET_IOMMU on.
   mutable std::mutex express_mutex_;                ///< Guards what follows; nobody waits with it.
-  /// What the client has in the file's place, from then on for ever.
+  /// The file that the client has in this one's place, from then on for ever.
   std::shared_ptr<const Fd> express_;
   SideThread aside_; ///< Last: it uses all of the above.
 };

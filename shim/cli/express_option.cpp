@@ -6,10 +6,18 @@
 #include <string_view>
 
 #include <fmt/format.h>
+#include <spdlog/spdlog.h>
 
 namespace vfio_shim::cli {
 
 namespace fs = std::filesystem;
+
+bool ExpressChoice::asks_too_much(BackendKind backend) const {
+  if (!given || backend == BackendKind::iommufd)
+    return false;
+  spdlog::error("--express needs --backend {}", backend_name(BackendKind::iommufd));
+  return true;
+}
 
 std::function<bool(const Client &)> ExpressChoice::predicate() const {
   if (!given)

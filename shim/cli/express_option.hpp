@@ -3,6 +3,7 @@
 /// The option `--express`.
 #pragma once
 
+#include "vfio_shim/backend_kind.hpp"
 #include "vfio_shim/client.hpp"
 
 #include <CLI/CLI.hpp>
@@ -16,6 +17,9 @@ namespace vfio_shim::cli {
 struct ExpressChoice {
   bool given = false;
   std::vector<std::string> programs; ///< None: all.
+
+  /// Says so, if that backend cannot have clients map by themselves.
+  bool asks_too_much(BackendKind backend) const;
 
   /// For ContainerOptions::express; empty if the option was not given.
   std::function<bool(const Client &)> predicate() const;

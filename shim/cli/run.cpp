@@ -160,11 +160,7 @@ daemon::DaemonOptions options_of_daemon(const RunOptions &options) {
 
 int run(const RunOptions &options) {
   spdlog::set_level(spdlog::level::from_str(options.log_level));
-  if (options.express.given && options.backend.kind != BackendKind::iommufd) {
-    spdlog::error("--express needs --backend {}", backend_name(BackendKind::iommufd));
-    return exit_usage;
-  }
-  if (options.backend.asks_too_much())
+  if (options.express.asks_too_much(options.backend.kind) || options.backend.asks_too_much())
     return exit_usage;
   const std::string prefix = options.prefix.empty() ? daemon::default_prefix() : options.prefix;
   // A daemon that serves may have another backend or other limits, and records nothing for us.

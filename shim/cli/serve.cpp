@@ -79,11 +79,7 @@ Result<void> apply_permissions(ServeOptions &options) {
 
 int serve(ServeOptions options) {
   spdlog::set_level(spdlog::level::from_str(options.log_level));
-  if (options.express.given && options.backend.kind != BackendKind::iommufd) {
-    spdlog::error("--express needs --backend {}", backend_name(BackendKind::iommufd));
-    return exit_usage;
-  }
-  if (options.backend.asks_too_much())
+  if (options.express.asks_too_much(options.backend.kind) || options.backend.asks_too_much())
     return exit_usage;
   options.daemon.server.backend = options.backend.kind;
   options.daemon.server.mapping_limit = options.limits.mappings;

@@ -65,7 +65,7 @@ constexpr std::array<Meaning, observe::features> meanings = {{
     {Feature::asks_info, "questions for the IOMMU's properties", ""},
 }};
 
-/// What clients that map by themselves do without (`serve --express`).
+/// The features that clients do without which map by themselves (`serve --express`).
 constexpr std::array express_lacks{Feature::update_vaddr, Feature::map_device,
                                    Feature::dirty_tracking, Feature::mapping_limit};
 

@@ -21,7 +21,7 @@ namespace vfio_shim::cli {
 /// iommufd.
 std::vector<std::string> obstacles(std::string_view program, const observe::ProgramUse &use);
 
-/// What the program has used that it would not have with `--express`.
+/// The features that the program has used and would not have with `--express`.
 std::vector<std::string> lacking_in_express(const observe::ProgramUse &use);
 
 /// The programs of this host.

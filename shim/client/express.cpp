@@ -36,8 +36,8 @@ std::vector<int> numbers_in(const fs::path &directory) {
   return numbers;
 }
 
-/// Whether the thread waits in a system call that nothing but itself minds an interruption of. One
-/// that waits in another may not stop at once: in a call to us, for example.
+/// Tells if the thread waits in a system call that can be interrupted at once. In others it may not
+/// stop: in a call to us, for example.
 bool waits_idly(Tid thread) {
   constexpr std::array<long, 20> idle{
       SYS_futex,           SYS_poll,        SYS_ppoll,           SYS_select,    SYS_pselect6,

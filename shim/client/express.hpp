@@ -20,7 +20,7 @@ namespace vfio_shim::client {
 /// the range of numbers that VFIO uses.
 inline constexpr unsigned int stand_for_iommufd = _IO('S', 0xf1);
 
-/// Whether @p file is an iommufd.
+/// Tells if @p file is an iommufd.
 bool is_iommufd(const Fd &file);
 
 /// A new file of the container whose client has @p iommufd in its place.

@@ -43,13 +43,19 @@ constexpr sock_filter decide(std::uint32_t action) {
 constexpr std::uint32_t least_number = client::least_supervised.value;
 
 constexpr std::array<sock_filter, 13> program = {
-    load(offsetof(seccomp_data, arch)),  is(AUDIT_ARCH_X86_64, 0, 9),
-    load(offsetof(seccomp_data, nr)),    is(SYS_ioctl, 0, 7),
-    load(offset_of_argument(1)),         is(KVM_SET_DEVICE_ATTR, 6, 0),
-    is(VFIO_IOMMU_DIRTY_PAGES, 5, 0),    is(VFIO_DEVICE_GET_PCI_HOT_RESET_INFO, 1, 0),
-    is(VFIO_DEVICE_PCI_HOT_RESET, 0, 2), load(offset_of_argument(0)),
-    is_at_least(least_number, 1, 0),     decide(SECCOMP_RET_ALLOW),
-    decide(SECCOMP_RET_USER_NOTIF),
+    load(offsetof(seccomp_data, arch)),           // 0
+    is(AUDIT_ARCH_X86_64, 0, 9),                  // 1
+    load(offsetof(seccomp_data, nr)),             // 2
+    is(SYS_ioctl, 0, 7),                          // 3
+    load(offset_of_argument(1)),                  // 4
+    is(KVM_SET_DEVICE_ATTR, 6, 0),                // 5
+    is(VFIO_IOMMU_DIRTY_PAGES, 5, 0),             // 6
+    is(VFIO_DEVICE_GET_PCI_HOT_RESET_INFO, 1, 0), // 7
+    is(VFIO_DEVICE_PCI_HOT_RESET, 0, 2),          // 8
+    load(offset_of_argument(0)),                  // 9
+    is_at_least(least_number, 1, 0),              // 10
+    decide(SECCOMP_RET_ALLOW),                    // 11
+    decide(SECCOMP_RET_USER_NOTIF),               // 12
 };
 
 } // namespace
