@@ -116,6 +116,11 @@ bool KernelNodes::forget_if_gone(const std::string &name) const {
   return true;
 }
 
+bool KernelNodes::are_aside() const {
+  std::error_code error;
+  return fs::exists(aside_, error);
+}
+
 Result<std::vector<std::string>> KernelNodes::put_back() const {
   const std::scoped_lock lock(mutex_);
   std::vector<std::string> names;

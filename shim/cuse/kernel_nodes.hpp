@@ -37,6 +37,9 @@ public:
   /// @return Whether that is so. If not, it may be so soon: a group goes after its last device.
   bool forget_if_gone(const std::string &name) const;
 
+  /// Whether any are aside.
+  bool are_aside() const;
+
   /// Puts all back that are aside. A node of ours that is there still, or the remains of one, gives
   /// way.
   /// @return The names, and in the end nothing is aside. The first error; the others are put back

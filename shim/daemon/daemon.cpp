@@ -363,7 +363,8 @@ Result<PrefixLock> lock_prefix(const std::string &prefix, const keeper::KeptFile
   if (const auto kept = files.find(lock_name); kept != files.end())
     if (Fd copy = kept->second.duplicate())
       return PrefixLock::inherit(std::move(copy));
-  auto lock = PrefixLock::acquire(prefix);
+  constexpr std::chrono::seconds patience{2}; // For `release`, or a daemon that has just died.
+  auto lock = PrefixLock::acquire(prefix, has_daemon(prefix) ? std::chrono::seconds{} : patience);
   if (!lock)
     return fail(lock.error().code,
                 lock.error().code == EBUSY

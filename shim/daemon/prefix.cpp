@@ -2,10 +2,12 @@
 #include "daemon/prefix.hpp"
 
 #include "observe/ledger_directory.hpp"
+#include "observe/ledger_reader.hpp"
 
 #include <algorithm>
 #include <filesystem>
 #include <system_error>
+#include <thread>
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -50,14 +52,25 @@ bool is_served(const std::string &prefix) {
   return file && ::flock(file.get(), LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
 }
 
-Result<PrefixLock> PrefixLock::acquire(const std::string &prefix) {
+bool has_daemon(const std::string &prefix) {
+  const auto reader = observe::LedgerReader::open(prefix);
+  return reader && reader->daemon().alive;
+}
+
+Result<PrefixLock> PrefixLock::acquire(const std::string &prefix,
+                                       std::chrono::milliseconds patience) {
+  constexpr std::chrono::milliseconds glance{20};
   const fs::path path = lock_path(prefix);
   VFIO_SHIM_TRY(observe::make_ledger_directory(path.parent_path()));
   Fd file{::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600)};
   if (!file)
     return fail_errno(path);
-  if (::flock(file.get(), LOCK_EX | LOCK_NB) != 0)
-    return fail(errno == EWOULDBLOCK ? EBUSY : errno, path);
+  const auto until = std::chrono::steady_clock::now() + patience;
+  while (::flock(file.get(), LOCK_EX | LOCK_NB) != 0) {
+    if (errno != EWOULDBLOCK || std::chrono::steady_clock::now() >= until)
+      return fail(errno == EWOULDBLOCK ? EBUSY : errno, path);
+    std::this_thread::sleep_for(glance);
+  }
   return PrefixLock(std::move(file));
 }
 

@@ -7,6 +7,7 @@
 #include "vfio_shim/result.hpp"
 #include "vfio_shim/topology.hpp"
 
+#include <chrono>
 #include <string>
 
 namespace vfio_shim::daemon {
@@ -20,14 +21,19 @@ bool is_taken_over(const topology::Roots &roots = {});
 /// "vfio" where the kernel has no legacy nodes, or they are taken over; else "vfio-shim".
 std::string default_prefix(const topology::Roots &roots = {});
 
-/// Whether a daemon serves @p prefix now.
+/// Whether a daemon serves @p prefix now, or its nodes are kept for one that comes back.
 bool is_served(const std::string &prefix);
+
+/// Whether a daemon of @p prefix is alive.
+bool has_daemon(const std::string &prefix);
 
 /// The right to serve a prefix. Held until it goes out of scope or the process ends, however.
 class PrefixLock {
 public:
+  /// @param patience How long to wait for who has it: a daemon that ends, or is being released.
   /// @return EBUSY: another daemon serves it.
-  static Result<PrefixLock> acquire(const std::string &prefix);
+  static Result<PrefixLock> acquire(const std::string &prefix,
+                                    std::chrono::milliseconds patience = {});
   /// The lock that the program before this one has left to it.
   static PrefixLock inherit(Fd file) { return PrefixLock(std::move(file)); }
 
