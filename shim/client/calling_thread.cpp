@@ -20,28 +20,23 @@
 #include <spdlog/spdlog.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 
 namespace vfio_shim::client {
 
 namespace {
 
-/// The inode of the user namespace of /proc/<process>; 0 if it is gone.
-std::uint64_t user_namespace(const std::string &process) {
-  struct stat link {};
-  return ::stat(fmt::format("/proc/{}/ns/user", process).c_str(), &link) == 0 ? link.st_ino : 0;
-}
-
 /// Whether the thread holds CAP_IPC_LOCK where the kernel looks for it: in the initial user
 /// namespace, which is the daemon's own.
-bool has_ipc_lock(Tid thread) {
-  static const std::uint64_t our_namespace = user_namespace("self");
+///
+/// @param files Of the thread.
+bool has_ipc_lock(Tid thread, MemoryFiles &files) {
+  static const std::string our_namespace = MemoryFiles().user_namespace(Tid{::getpid()});
   __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = thread.value};
   std::array<__user_cap_data_struct, _LINUX_CAPABILITY_U32S_3> sets{};
   return ::syscall(SYS_capget, &header, sets.data()) == 0 &&
          (sets[0].effective & (1U << CAP_IPC_LOCK)) != 0 &&
-         user_namespace(std::to_string(thread.value)) == our_namespace;
+         files.user_namespace(thread) == our_namespace;
 }
 
 /// Has the thread make an ioctl on its descriptor @p file, with the argument at @p place.
@@ -178,8 +173,9 @@ Result<AddressSpaceId> CallingThread::address_space() {
     if (known == nullptr)
       return fail(EOPNOTSUPP, "nothing can stay in the client");
   }
-  return AddressSpaceId{
-      .number = known->number, .process = known->of, .charged = !has_ipc_lock(thread_)};
+  return AddressSpaceId{.number = known->number,
+                        .process = known->of,
+                        .charged = !has_ipc_lock(thread_, memory_files())};
 }
 
 std::vector<std::uint64_t> CallingThread::physical_pages(ClientAddr start, Bytes size) {
@@ -313,11 +309,11 @@ Result<Fd *> CallingThread::handle() {
   return &handle_;
 }
 
-bool CallingThread::bound_by_memlock_limit() const {
+bool CallingThread::bound_by_memlock_limit() {
   rlimit limit{};
   if (::prlimit(thread_.value, RLIMIT_MEMLOCK, nullptr, &limit) != 0)
     return true;
-  return limit.rlim_cur != RLIM_INFINITY && !has_ipc_lock(thread_);
+  return limit.rlim_cur != RLIM_INFINITY && !has_ipc_lock(thread_, memory_files());
 }
 
 } // namespace vfio_shim::client

@@ -90,7 +90,7 @@ private:
   Result<ErrandThread *> errand();
   /// Whether pinned pages count against a limit of the client: then the kernel must do the
   /// accounting, in the client's own name.
-  bool bound_by_memlock_limit() const;
+  bool bound_by_memlock_limit();
 
   Tid thread_;
   std::function<bool()> answer_early_;

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT
 /// @file
-/// The files by which a client's memory is looked at.
+/// The files by which a client is looked at, call for call.
 #pragma once
 
 #include "vfio_shim/fd.hpp"
 #include "vfio_shim/result.hpp"
 #include "vfio_shim/units.hpp"
+
+#include <string>
 
 namespace vfio_shim::client {
 
@@ -19,12 +21,17 @@ public:
   /// The same. No file: it cannot be opened.
   const Fd &pagemap(Tid thread);
 
+  /// The name of the user namespace that the thread is in now. "": it is gone.
+  std::string user_namespace(Tid thread);
+
   /// Whether it has files open.
-  bool has_files() const { return maps_ || pagemap_; }
+  bool has_files() const { return maps_ || pagemap_ || link_; }
 
 private:
   Fd maps_;
   Fd pagemap_;
+  Fd link_;       ///< To the namespace: the link itself, so that it can be read again.
+  Tid link_of_{}; ///< Of that very thread, not of a later one with its number.
 };
 
 } // namespace vfio_shim::client

@@ -35,7 +35,8 @@ Result<bool> is_same_file(Tid thread, ClientFd number, const Fd &file) {
 bool is_of(Tid thread, const ResidentDescriptor &resident) {
   if (has_ended(resident.process))
     return false;
-  if (::syscall(SYS_kcmp, thread.value, resident.pid.value, KCMP_VM, 0, 0) == 0)
+  if (thread.value == resident.pid.value ||
+      ::syscall(SYS_kcmp, thread.value, resident.pid.value, KCMP_VM, 0, 0) == 0)
     return true;
   const auto pid = thread_group(thread); // Its first thread may have ended.
   return pid && *pid == resident.pid;

@@ -2,6 +2,7 @@
 #include "cuse/call.hpp"
 
 #include "cuse/session.hpp"
+#include "cuse/worker_pool.hpp"
 
 #include <spdlog/spdlog.h>
 
@@ -37,7 +38,10 @@ Call::Call(fuse_req_t request, unsigned int command, std::uint64_t argument,
       hold_(surroundings.hold),
       client_(
           Tid{fuse_req_ctx(request)->pid},
-          [request] { return fuse_reply_ioctl(request, make_it_again, nullptr, 0) == 0; },
+          [request] {
+            WorkerPool::let_others_in(); // From now on the client decides how long it takes.
+            return fuse_reply_ioctl(request, make_it_again, nullptr, 0) == 0;
+          },
           residents, std::move(surroundings)),
       observed_(observer, observe::trace::Kind::call, std::move(file),
                 Tid{fuse_req_ctx(request)->pid}, command, argument) {}

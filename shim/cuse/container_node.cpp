@@ -232,6 +232,7 @@ Result<std::shared_ptr<Container>> ContainerNode::ask_who_it_is(const Fd &file) 
     const std::scoped_lock lock(mutex_);
     questions_.emplace(token, nullptr);
   }
+  WorkerPool::let_others_in(); // Somebody has to answer.
   const bool asked = ::ioctl(file.get(), identify, token) == 0;
   const int why_not = errno;
   Handle found;

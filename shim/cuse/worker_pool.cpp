@@ -4,17 +4,49 @@
 #include "client/borrowed_thread.hpp"
 
 #include <algorithm>
+#include <functional>
 #include <system_error>
 #include <thread>
+#include <utility>
 
+#include <linux/fuse.h>
+#include <sched.h>
 #include <spdlog/spdlog.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/timerfd.h>
 
 namespace vfio_shim::cuse {
 
 namespace {
+
 constexpr std::uint64_t stop_key = 0;
+constexpr std::uint64_t overdue_key = ~std::uint64_t{0};
+/// After so long others are let in. Some calls last longer than what counts as short.
+constexpr std::chrono::milliseconds overdue_after{4};
+
+/// What the calling worker can do for others.
+thread_local std::function<void()> let_in_here; // NOLINT(*-avoid-non-const-global-variables)
+
+bool has_other_cpus() {
+  cpu_set_t cpus{};
+  return ::sched_getaffinity(0, sizeof(cpus), &cpus) != 0 || CPU_COUNT(&cpus) > 1;
+}
+
+Result<void> watch(const Fd &epoll, const Fd &file, std::uint32_t events, std::uint64_t key) {
+  epoll_event event{.events = events, .data = {.u64 = key}};
+  if (::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, file.get(), &event) != 0)
+    return fail_errno("epoll_ctl");
+  return {};
+}
+
+/// Has @p timer go off every @p period; 0: no more.
+void set_timer(const Fd &timer, std::chrono::milliseconds period) {
+  const timespec each{.tv_sec = 0, .tv_nsec = std::chrono::nanoseconds(period).count()};
+  const itimerspec times{.it_interval = each, .it_value = each};
+  ::timerfd_settime(timer.get(), 0, &times, nullptr);
+}
+
 } // namespace
 
 Result<std::shared_ptr<WorkerPool>> WorkerPool::create(Janitor &janitor) {
@@ -24,14 +56,24 @@ Result<std::shared_ptr<WorkerPool>> WorkerPool::create(Janitor &janitor) {
   Fd wake_all{::eventfd(0, EFD_CLOEXEC)};
   if (!wake_all)
     return fail_errno("eventfd");
-  epoll_event event{.events = EPOLLIN, .data = {.u64 = stop_key}};
-  if (::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, wake_all.get(), &event) != 0)
-    return fail_errno("epoll_ctl");
-  std::shared_ptr<WorkerPool> pool(new WorkerPool(janitor, std::move(epoll), std::move(wake_all)));
+  VFIO_SHIM_TRY(watch(epoll, wake_all, EPOLLIN, stop_key));
+  Fd overdue{::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK)};
+  if (!overdue)
+    return fail_errno("timerfd_create");
+  VFIO_SHIM_TRY(watch(epoll, overdue, EPOLLIN | EPOLLET, overdue_key));
+  std::shared_ptr<WorkerPool> pool(new WorkerPool(
+      janitor,
+      {.epoll = std::move(epoll), .wake_all = std::move(wake_all), .overdue = std::move(overdue)}));
   const std::scoped_lock lock(pool->mutex_);
   VFIO_SHIM_TRY(pool->start_worker());
   return pool;
 }
+
+WorkerPool::WorkerPool(Janitor &janitor, Waiting waiting)
+    : janitor_(janitor),
+      callers_(std::make_shared<CallerWatch>(janitor)),
+      waiting_(std::move(waiting)),
+      may_keep_(has_other_cpus()) {}
 
 WorkerPool::~WorkerPool() {
   std::unique_lock lock(mutex_);
@@ -55,15 +97,18 @@ std::vector<std::string> WorkerPool::stop(std::chrono::steady_clock::time_point 
 void WorkerPool::begin_stop() {
   stopping_ = true;
   const std::uint64_t one = 1;
-  [[maybe_unused]] const ssize_t written = ::write(wake_all_.get(), &one, sizeof(one));
+  [[maybe_unused]] const ssize_t written = ::write(waiting_.wake_all.get(), &one, sizeof(one));
 }
 
 Result<void> WorkerPool::add(std::shared_ptr<Session> session) {
   const std::scoped_lock lock(mutex_);
   const std::uint64_t key = ++last_key_;
-  const auto added = sessions_.emplace(key, std::move(session)).first;
+  const auto added =
+      sessions_
+          .emplace(key, std::make_shared<Served>(Served{.key = key, .session = std::move(session)}))
+          .first;
   epoll_event event{.events = EPOLLIN | EPOLLONESHOT, .data = {.u64 = key}};
-  if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, added->second->fd(), &event) == 0)
+  if (::epoll_ctl(waiting_.epoll.get(), EPOLL_CTL_ADD, added->second->session->fd(), &event) == 0)
     return {};
   auto failed = fail_errno("epoll_ctl");
   sessions_.erase(added);
@@ -72,9 +117,9 @@ Result<void> WorkerPool::add(std::shared_ptr<Session> session) {
 
 void WorkerPool::remove(const Session &session) {
   const std::scoped_lock lock(mutex_);
-  ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, session.fd(), nullptr);
+  ::epoll_ctl(waiting_.epoll.get(), EPOLL_CTL_DEL, session.fd(), nullptr);
   const auto found = std::ranges::find_if(
-      sessions_, [&session](const auto &entry) { return entry.second.get() == &session; });
+      sessions_, [&session](const auto &entry) { return entry.second->session.get() == &session; });
   if (found != sessions_.end())
     sessions_.erase(found);
 }
@@ -166,37 +211,122 @@ void WorkerPool::retire() {
 
 WorkerPool::Next WorkerPool::serve_next(Message &message) {
   epoll_event event{};
-  const int ready = ::epoll_wait(epoll_.get(), &event, 1, idle_patience_ms);
+  const int ready = ::epoll_wait(waiting_.epoll.get(), &event, 1, idle_patience_ms);
   if (ready == 0)
     return idle_for_long();
   if (ready < 0)
     return Next::go_on;
   if (event.data.u64 == stop_key)
     return Next::retire;
-  const auto session = find(event.data.u64);
-  if (!session)
-    return Next::go_on; // Removed meanwhile.
-  const bool received = session->receive(message);
-  rearm(event.data.u64, *session);
-  if (!received)
+  if (event.data.u64 == overdue_key) {
+    look_for_overdue();
     return Next::go_on;
+  }
+  const auto served = take(event.data.u64);
+  if (!served)
+    return Next::go_on; // Removed meanwhile.
+  if (served->session->receive(message))
+    return serve_burst(*served, message);
+  let_in_if_kept(*served);
+  return Next::go_on;
+}
+
+/// Serves a message, and those that come right after it.
+WorkerPool::Next WorkerPool::serve_burst(Served &served, Message &message) {
+  for (;;) {
+    const Next next = serve_one(served, message);
+    Pace::Duration patience{};
+    {
+      const std::scoped_lock lock(mutex_);
+      served.pace.answered(Pace::Clock::now());
+      if (served.keeper != std::this_thread::get_id())
+        return next;
+      served.under_way = false;
+      patience = next == Next::retire || stopping_ ? Pace::Duration{} : served.pace.patience();
+    }
+    bool received = false;
+    for (const auto until = Pace::Clock::now() + patience; !received && Pace::Clock::now() < until;)
+      received = served.session->receive(message);
+    if (received)
+      continue;
+    const std::scoped_lock lock(mutex_);
+    served.pace.missed();
+    let_in(served);
+    return next;
+  }
+}
+
+/// Serves a message that the calling worker, its session's keeper, has taken.
+WorkerPool::Next WorkerPool::serve_one(Served &served, const Message &message) {
+  {
+    const std::scoped_lock lock(mutex_);
+    const bool burst = served.pace.taken(message.caller(), Pace::Clock::now());
+    if (burst && may_keep_ && message.opcode() == FUSE_IOCTL)
+      keep(served);
+    else
+      let_in(served);
+  }
+  let_in_here = [this, &served] { let_in_if_kept(served); };
   about_to_block();
-  callers_->begin(session, message);
-  session->process(message);
+  callers_->begin(served.session, message);
+  served.session->process(message);
   CallerWatch::end();
+  let_in_here = nullptr;
   return done_blocking();
 }
 
-std::shared_ptr<Session> WorkerPool::find(std::uint64_t key) {
+/// A session that has a message. The calling worker is its keeper.
+std::shared_ptr<WorkerPool::Served> WorkerPool::take(std::uint64_t key) {
   const std::scoped_lock lock(mutex_);
   const auto found = sessions_.find(key);
-  return found == sessions_.end() ? nullptr : found->second;
+  if (found == sessions_.end())
+    return nullptr;
+  found->second->keeper = std::this_thread::get_id();
+  return found->second;
 }
 
-/// A session's next message may now wake another worker, while this one serves.
-void WorkerPool::rearm(std::uint64_t key, const Session &session) {
-  epoll_event event{.events = EPOLLIN | EPOLLONESHOT, .data = {.u64 = key}};
-  ::epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, session.fd(), &event); // ENOENT: removed meanwhile.
+/// With the lock held: a message is being carried out, and nobody else is to take the next one.
+void WorkerPool::keep(Served &served) {
+  served.under_way = true;
+  served.since = Pace::Clock::now();
+  if (!std::exchange(timing_, true))
+    set_timer(waiting_.overdue, overdue_after);
+}
+
+/// With the lock held: the session's next message may wake another worker from now on.
+void WorkerPool::let_in(Served &served) {
+  served.keeper = {};
+  served.under_way = false;
+  epoll_event event{.events = EPOLLIN | EPOLLONESHOT, .data = {.u64 = served.key}};
+  // ENOENT: removed meanwhile.
+  ::epoll_ctl(waiting_.epoll.get(), EPOLL_CTL_MOD, served.session->fd(), &event);
+}
+
+void WorkerPool::let_in_if_kept(Served &served) {
+  const std::scoped_lock lock(mutex_);
+  if (served.keeper == std::this_thread::get_id())
+    let_in(served);
+}
+
+void WorkerPool::let_others_in() {
+  if (let_in_here)
+    let_in_here();
+}
+
+/// The timer's rounds, which end when nothing is kept any more.
+void WorkerPool::look_for_overdue() {
+  const std::scoped_lock lock(mutex_);
+  const auto now = Pace::Clock::now();
+  timing_ = false;
+  for (const auto &[key, served] : sessions_) {
+    if (served->under_way && now - served->since >= overdue_after) {
+      served->pace.others_waited(now);
+      let_in(*served);
+    }
+    timing_ = timing_ || served->keeper != std::thread::id{};
+  }
+  if (!timing_)
+    set_timer(waiting_.overdue, {});
 }
 
 void WorkerPool::about_to_block() {

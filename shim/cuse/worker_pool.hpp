@@ -5,6 +5,7 @@
 
 #include "cuse/caller_watch.hpp"
 #include "cuse/janitor.hpp"
+#include "cuse/pace.hpp"
 #include "cuse/session.hpp"
 
 #include "vfio_shim/fd.hpp"
@@ -17,6 +18,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <thread>
 #include <vector>
 
 namespace vfio_shim::cuse {
@@ -25,6 +27,11 @@ namespace vfio_shim::cuse {
 /// may block in its client for as long as the client likes, and because calls wait for one another
 /// (VFIO_GROUP_SET_CONTAINER asks a container who it is). While the system has no thread to give,
 /// messages wait, and the pool tries again.
+///
+/// Waking a thread takes longer than most calls. So when a client calls again and again (Pace), the
+/// worker that serves it keeps the session to itself, and looks for the next message before it
+/// sleeps. It lets others in before a call that may take its time, and a timer does so if a call
+/// takes long all the same.
 class WorkerPool : public std::enable_shared_from_this<WorkerPool> {
 public:
   /// @param janitor Tries again to start threads; outlives the pool.
@@ -50,6 +57,9 @@ public:
   /// Serves @p session no more; a call that is being served goes on.
   void remove(const Session &session);
 
+  /// What the calling worker serves may take its time: lets others serve its session, too.
+  static void let_others_in();
+
 private:
   static constexpr int fewest_idle = 1;
   static constexpr int most_idle = 4;
@@ -57,11 +67,22 @@ private:
 
   enum class Next : std::uint8_t { go_on, retire };
 
-  WorkerPool(Janitor &janitor, Fd epoll, Fd wake_all)
-      : janitor_(janitor),
-        callers_(std::make_shared<CallerWatch>(janitor)),
-        epoll_(std::move(epoll)),
-        wake_all_(std::move(wake_all)) {}
+  /// A session, and who serves it.
+  struct Served {
+    std::uint64_t key;
+    std::shared_ptr<Session> session;
+    Pace pace{};
+    std::thread::id keeper{};        ///< Who takes its messages alone. None: whoever is free.
+    bool under_way = false;          ///< The keeper carries a message out,
+    Pace::Clock::time_point since{}; ///< since then.
+  };
+  struct Waiting {
+    Fd epoll;
+    Fd wake_all; ///< An eventfd that stays readable once the pool stops.
+    Fd overdue;  ///< A timer that runs while sessions are kept.
+  };
+
+  WorkerPool(Janitor &janitor, Waiting waiting);
 
   Result<void> start_worker();
   void carry_out_first(std::shared_ptr<Session> session, Message message);
@@ -71,23 +92,29 @@ private:
   void work();
   void retire();
   Next serve_next(Message &message);
-  std::shared_ptr<Session> find(std::uint64_t key);
-  void rearm(std::uint64_t key, const Session &session);
+  Next serve_burst(Served &served, Message &message);
+  Next serve_one(Served &served, const Message &message);
+  std::shared_ptr<Served> take(std::uint64_t key);
+  void keep(Served &served);
+  void let_in(Served &served);
+  void let_in_if_kept(Served &served);
+  void look_for_overdue();
   void about_to_block();
   Next done_blocking();
   Next idle_for_long();
 
   Janitor &janitor_;
   const std::shared_ptr<CallerWatch> callers_;
-  Fd epoll_;
-  Fd wake_all_;      ///< An eventfd that stays readable once the pool stops.
-  std::mutex mutex_; ///< Guards everything below.
+  const Waiting waiting_;
+  const bool may_keep_; ///< Not with a single CPU: who looks for a message keeps its sender away.
+  std::mutex mutex_;    ///< Guards everything below, and what is known of sessions.
   std::condition_variable all_gone_;
-  std::map<std::uint64_t, std::shared_ptr<Session>> sessions_;
+  std::map<std::uint64_t, std::shared_ptr<Served>> sessions_;
   std::uint64_t last_key_ = 0;
   int workers_ = 0;
   int idle_ = 0;
   bool awaiting_threads_ = false; ///< The janitor tries to start one.
+  bool timing_ = false;           ///< The timer runs.
   bool stopping_ = false;
 };
 

@@ -34,11 +34,13 @@ std::vector<StuckIn> places_to_get_stuck_in(const Provider &provider) {
 /// neither the client's group nor its device open.
 class StuckProcess {
 public:
-  StuckProcess(Client &client, StuckIn where)
-      : child_{[&] {
+  /// @param calls How many quick ones it makes just before.
+  StuckProcess(Client &client, StuckIn where, int calls = 0)
+      : child_{[&, calls] {
           client.device.close();
           client.group.close();
-          get_stuck(client.container, where, [&] { stuck_.announce(); });
+          get_stuck(
+              client.container, where, [&] { stuck_.announce(); }, calls);
         }} {
     if (!stuck_.await())
       throw std::runtime_error{"the call does not get stuck"};
@@ -84,6 +86,20 @@ TEST_P(BlockedClient, ItsGroupIsOpenedManyTimesByFewThreads) {
     EXPECT_TRUE(within(1s, [&] { return Group::try_open(provider(), edu.group) == succeeds; }));
     client.container.close();
     expect_a_client_works(provider(), edu);
+  }
+}
+
+/// The daemon may serve such a client by a thread that looks for its next call by itself.
+TEST_P(BlockedClient, OthersAreServedWhenItGotStuckAfterManyQuickCalls) {
+  constexpr int many = 200;
+  const PciDevice edu = topology::lone_edus(1)[0];
+  for (const StuckIn where : places_to_get_stuck_in(provider())) {
+    SCOPED_TRACE(where);
+    Client client{provider(), edu};
+    StuckProcess stuck{client, where, many};
+    Child other{[&] { EXPECT_EQ(Container{provider()}.api_version(), succeeds); }};
+    EXPECT_TRUE(other.wait(5s));
+    stuck.end();
   }
 }
 

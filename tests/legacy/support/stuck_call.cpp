@@ -51,12 +51,15 @@ StuckIn stuck_in(const std::string &name) {
   throw std::runtime_error{"a call cannot get stuck in its " + name};
 }
 
-void get_stuck(const Container &container, StuckIn where, const std::function<void()> &when_stuck) {
+void get_stuck(const Container &container, StuckIn where, const std::function<void()> &when_stuck,
+               int calls) {
   const MissingPage pages;
   const std::jthread watch{[&] {
     pages.await_fault();
     when_stuck();
   }};
+  for (int n = 0; n < calls; ++n)
+    container.api_version();
   switch (where) {
   case StuckIn::Argument:
     container.fd().ioctl(VFIO_IOMMU_MAP_DMA, pages.missing());

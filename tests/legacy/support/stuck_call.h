@@ -20,7 +20,8 @@ StuckIn stuck_in(const std::string &name);
 
 /// Makes a call on `container` that does not come back, and calls `when_stuck` as soon as it waits,
 /// from another thread. Ends the process, and says so, if the call comes back.
+/// @param calls How many quick ones to make just before.
 [[noreturn]] void get_stuck(const Container &container, StuckIn where,
-                            const std::function<void()> &when_stuck);
+                            const std::function<void()> &when_stuck, int calls = 0);
 
 } // namespace legacy
