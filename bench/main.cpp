@@ -14,6 +14,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include "crowd.h"
 #include "floors.h"
 #include "report.h"
 #include "workloads.h"
@@ -27,6 +28,8 @@ struct Options {
   std::string device;
   std::string observed;
   std::string json_file;
+  std::vector<unsigned> crowds;
+  unsigned stress = 0;
   unsigned rounds = 0;
   bool quick = false;
   bool check = false;
@@ -43,6 +46,14 @@ Options parse(int argc, char **argv) {
       "--observed", options.observed,
       "directory below /dev of another daemon of the shim, one that records and is being "
       "watched: measured beside, to show what that costs");
+  app.add_option("--stress", options.stress,
+                 "instead: fill containers with so many mappings of 4 KiB (type1's limit is 65535) "
+                 "and unmap them in random order");
+  app.add_option(
+         "--clients", options.crowds,
+         "instead: so many clients at once (\"1,8,64\"), on all edus that are alone in their "
+         "groups")
+      ->delimiter(',');
   app.add_option("--rounds", options.rounds, "turns of each provider (default 7, quick 3)");
   app.add_option("--json", options.json_file, "also write the results to this file");
   app.add_flag("--quick", options.quick, "fewer turns, smaller sizes");
@@ -122,6 +133,15 @@ void require_what_floors_compare(const bench::Plan &plan) {
   }
 }
 
+bench::Measurements measure(const Options &options, const bench::Plan &plan) {
+  if (!options.crowds.empty())
+    return bench::run_crowds(plan, topology::lone_edus(1), options.crowds);
+  if (options.stress != 0)
+    return bench::run_stress(plan, options.stress);
+  return options.observed.empty() ? bench::run(plan)
+                                  : bench::run_call_by_call(plan, topology::lone_edus(2)[1]);
+}
+
 int run(const Options &options) {
   const bench::Plan plan = make_plan(options);
   if (options.check && options.observed.empty())
@@ -129,13 +149,12 @@ int run(const Options &options) {
   const HugePageReserve huge_pages{plan.sizes.back() / huge_page};
   for (const Provider &provider : plan.providers)
     fmt::print("{}: {} ({})\n", provider.name, provider.container, provider.notes);
-  const bench::Measurements measurements =
-      options.observed.empty() ? bench::run(plan)
-                               : bench::run_call_by_call(plan, topology::lone_edus(2)[1]);
+  const bench::Measurements measurements = measure(options, plan);
+  const std::string unit = options.crowds.empty() ? "microseconds" : "of one second";
   show_progress("");
-  fmt::print("\n{}\n", bench::as_table(measurements, plan.providers));
+  fmt::print("\n{}\n", bench::as_table(measurements, plan.providers, unit));
   if (!options.json_file.empty())
-    write_json(options.json_file, bench::as_json(measurements, plan.providers));
+    write_json(options.json_file, bench::as_json(measurements, plan.providers, unit));
   if (!options.check)
     return 0;
   return check_floors(options.observed.empty() ? bench::floors(plan, measurements)

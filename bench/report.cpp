@@ -46,18 +46,21 @@ std::string number(double value, int decimals) {
 
 /// A median, with a mark when it says little.
 std::string median(const Measurements::Operation &operation, const std::string &provider) {
-  return (operation.scattered(provider) ? "~" : "") + number(operation.median(provider), 1);
+  const double value = operation.median(provider);
+  return (operation.scattered(provider) ? "~" : "") + number(value, value < 10 ? 2 : 1);
 }
 
 } // namespace
 
-std::string as_table(const Measurements &measurements, const std::vector<Provider> &providers) {
+std::string as_table(const Measurements &measurements, const std::vector<Provider> &providers,
+                     const std::string &unit) {
+  const std::string title = "median, " + unit;
   const std::vector<Comparison> ratios = comparisons(providers);
-  std::size_t name_width = 0;
+  std::size_t name_width = title.size();
   for (const auto &operation : measurements.operations())
     name_width = std::max(name_width, operation.name.size());
 
-  std::string table = fmt::format("{:<{}}", "median, microseconds", name_width);
+  std::string table = fmt::format("{:<{}}", title, name_width);
   for (const Provider &provider : providers)
     table += fmt::format("  {:>13}", provider.name);
   for (const Comparison &ratio : ratios)
@@ -75,10 +78,11 @@ std::string as_table(const Measurements &measurements, const std::vector<Provide
   return table;
 }
 
-nlohmann::json as_json(const Measurements &measurements, const std::vector<Provider> &providers) {
+nlohmann::json as_json(const Measurements &measurements, const std::vector<Provider> &providers,
+                       const std::string &unit) {
   utsname system{};
   ::uname(&system);
-  nlohmann::json report{{"kernel", system.release}, {"unit", "microseconds"}};
+  nlohmann::json report{{"kernel", system.release}, {"unit", unit}};
   for (const Provider &provider : providers)
     report["providers"].push_back({{"name", provider.name}, {"container", provider.container}});
   for (const auto &operation : measurements.operations()) {

@@ -3,7 +3,10 @@
 
 #include "client/client.h"
 
+#include <algorithm>
 #include <chrono>
+#include <numeric>
+#include <random>
 
 #include <fmt/format.h>
 
@@ -162,6 +165,29 @@ Measurements run(const Plan &plan) {
     plan.progress(fmt::format("up to {} live mappings", plan.live_mappings.back()));
     measure_with_live_mappings(plan, measurements);
   }
+  return measurements;
+}
+
+Measurements run_stress(const Plan &plan, unsigned pages) {
+  const Memory memory = Memory::allocate(MemoryKind::Anonymous, page * pages);
+  std::vector<unsigned> order(pages);
+  std::iota(order.begin(), order.end(), 0U);
+  std::shuffle(order.begin(), order.end(), std::minstd_rand{}); // The same for everybody.
+  Measurements measurements;
+  plan.progress(fmt::format("{} mappings", pages));
+  in_rounds(plan, plan.rounds, [&](const Provider &provider, const Client &client) {
+    const auto iova_of = [](unsigned n) { return live_iova + live_distance * n; };
+    auto start = Clock::now();
+    for (unsigned n = 0; n < pages; ++n)
+      timed_map(client.container, iova_of(n), memory.at(page * n), page);
+    measurements.of(fmt::format("map, one of {}", pages), provider.name)
+        .add(Microseconds{Clock::now() - start}.count() / pages);
+    start = Clock::now();
+    for (const unsigned n : order)
+      timed_unmap(client.container, iova_of(n), page);
+    measurements.of(fmt::format("unmap, one of {} in random order", pages), provider.name)
+        .add(Microseconds{Clock::now() - start}.count() / pages);
+  });
   return measurements;
 }
 

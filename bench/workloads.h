@@ -44,6 +44,11 @@ std::string live_unmap_name(legacy::MemoryKind kind, unsigned live);
 /// Throws std::system_error when a call fails.
 Measurements run(const Plan &plan);
 
+/// Fills a container with mappings of `pages` single pages of private memory and unmaps them in
+/// random order; each provider of `plan` in turns. Times are per call. Throws std::system_error
+/// when a call fails.
+Measurements run_stress(const Plan &plan, unsigned pages);
+
 /// Measures small calls on the two providers of `plan` at once, call by call in turns, each on a
 /// device of its own: so small a difference would drown in what happens between longer turns.
 Measurements run_call_by_call(const Plan &plan, const legacy::PciDevice &second_device);

@@ -71,7 +71,8 @@ public:
     if (right)
       tally_.count(operation, *right, rights_time, shims_time);
     if (right != answer && !(bits_moved_ && differ_by_stale_bits(right, answer)))
-      return "type1 " + to_string(right) + "\nshim  " + to_string(answer);
+      return reference_.provider().name + " " + to_string(right) + "\n" + shim_.provider().name +
+             " " + to_string(answer);
     bits_moved_ |= std::holds_alternative<DirtyBitmap>(operation) ||
                    std::holds_alternative<UnmapGettingDirty>(operation);
     if (slow)
@@ -147,15 +148,17 @@ std::string run(Twin &reference, Twin &shim, const Script &script, Tally &tally,
   return "";
 }
 
-legacy::Provider the_provider(const legacy::ProviderSelection &selection, const char *name) {
+legacy::Provider the_provider(const legacy::ProviderSelection &selection, const std::string &name) {
   return legacy::select_providers({name, selection.shim_prefix})[0];
 }
 
-/// What the shim is known not to have is not asked for.
+/// What the shim is known not to have is not asked for. With --express the client's container is
+/// the kernel's as soon as the IOMMU is set; before, and as soon as groups leave it, it is not.
 Scope scope_of(const legacy::Provider &shim) {
   using legacy::Behaviour;
   return {.dirty_tracking = !legacy::differs(shim, Behaviour::DirtyTracking),
-          .update_vaddr = !legacy::differs(shim, Behaviour::UpdateVaddr)};
+          .update_vaddr = !legacy::differs(shim, Behaviour::UpdateVaddr),
+          .set_up = shim.name != legacy::providers::shim_express};
 }
 
 } // namespace
@@ -165,6 +168,8 @@ int main(int argc, char **argv) {
   int length = 200;
   std::string seed;
   unsigned kill_one_in = 0;
+  std::string left = legacy::providers::type1;
+  std::string right = legacy::providers::shim;
   const auto selection = legacy::ProviderSelection::take_from(argc, argv);
   CLI::App app{
       "Compares vfio-shim with the kernel's type1 by random sequences of ioctls. Needs four "
@@ -178,13 +183,15 @@ int main(int argc, char **argv) {
   app.add_option("--kill-one-in", kill_one_in,
                  "Kill the shim's worker in one of so many operations; 0: never")
       ->capture_default_str();
+  app.add_option("--reference", left, "The provider that is right")->capture_default_str();
+  app.add_option("--twin", right, "The provider that is to do the same")->capture_default_str();
   CLI11_PARSE(app, argc, argv);
 
   const auto edus = legacy::topology::lone_edus(4);
-  const auto type1 = the_provider(selection, legacy::providers::type1);
-  const auto shims = the_provider(selection, legacy::providers::shim);
+  const auto references = the_provider(selection, left);
+  const auto shims = the_provider(selection, right);
   const legacy::HugePageReserve huge_pages{2};
-  Twin reference{type1, {edus[0], edus[2]}};
+  Twin reference{references, {edus[0], edus[2]}};
   Twin shim{shims, {edus[1], edus[3]}};
 
   // More scripts than are needed: those beyond the goal are not run.
@@ -199,7 +206,7 @@ int main(int argc, char **argv) {
   Tally tally;
   Killer killer{shims, kill_one_in};
   bool failed = false;
-  const bool same = rc::check("type1 and the shim are the same to a client", [&] {
+  const bool same = rc::check(left + " and " + right + " are the same to a client", [&] {
     const Script script = *scripts(scope_of(shims), length);
     if (tally.operations() >= goal && !failed)
       return;

@@ -285,15 +285,17 @@ rc::Gen<Operation> on_a_container(const Scope &scope) {
                                                                              {1, 128},
                                                                              {1, 136}})),
                            gen::set(&Envelope::place, place()));
-  return choose_from<Operation>({
+  std::vector<Choice<rc::Gen<Operation>>> choices{
       {3, operation<CheckExtension>(gen::set(&CheckExtension::container, slot()),
                                     gen::set(&CheckExtension::extension, extensions))},
-      {3, operation<SetIommu>(gen::set(&SetIommu::container, slot()),
-                              gen::set(&SetIommu::type, types))},
       {4, operation<GetInfo>(gen::set(&GetInfo::container, slot()),
                              gen::set(&GetInfo::envelope, info))},
       {3, any_container_call(scope)},
-  });
+  };
+  if (scope.set_up)
+    choices.push_back({3, operation<SetIommu>(gen::set(&SetIommu::container, slot()),
+                                              gen::set(&SetIommu::type, types))});
+  return choose_from<Operation>(std::move(choices));
 }
 
 rc::Gen<Operation> map_dma(const Scope &scope) {
@@ -386,22 +388,21 @@ rc::Gen<Operation> dma() {
 
 rc::Gen<Operation> operations(const Scope &scope) {
   std::vector<Choice<rc::Gen<Operation>>> choices{
-      {400, map_dma(scope)},
-      {240, unmap_dma(scope)},
-      {100, on_a_container(scope)},
-      {60, on_a_group()},
-      {20, on_a_device()},
-      {20, opening_and_closing()},
-      {40, in_memory()},
-      {1, dma()},
+      {400, map_dma(scope)}, {240, unmap_dma(scope)}, {100, on_a_container(scope)},
+      {20, on_a_device()},   {40, in_memory()},       {1, dma()},
   };
+  if (scope.set_up) {
+    choices.push_back({60, on_a_group()});
+    choices.push_back({20, opening_and_closing()});
+  }
   if (scope.dirty_tracking)
     choices.push_back({120, dirty_tracking()});
   return choose_from<Operation>(std::move(choices));
 }
 
-/// What a program does before it maps anything, as far as it comes.
-rc::Gen<std::vector<Operation>> beginnings() {
+/// What a program does before it maps anything, as far as it comes; all of it where nothing of that
+/// kind may follow.
+rc::Gen<std::vector<Operation>> beginnings(const Scope &scope) {
   const std::vector<Operation> opened{OpenContainer{0}, OpenGroup{0}, SetContainer{}};
   const auto with = [](std::vector<Operation> some, std::initializer_list<Operation> more) {
     some.insert(some.end(), more);
@@ -411,6 +412,9 @@ rc::Gen<std::vector<Operation>> beginnings() {
   const auto set_v1 = with(opened, {SetIommu{0, VFIO_TYPE1_IOMMU}});
   SetContainer second_group;
   second_group.group = 1;
+  if (!scope.set_up)
+    return choose<std::vector<Operation>>(
+        {{2, with(set, {GetDeviceFd{}})}, {1, with(set_v1, {GetDeviceFd{}})}});
   return choose<std::vector<Operation>>({
       {1, {}},
       {1, opened},
@@ -429,7 +433,7 @@ rc::Gen<std::vector<Operation>> beginnings() {
 
 rc::Gen<Script> scripts(Scope scope, int length) {
   const auto rest = gen::resize(length, gen::container<std::vector<Operation>>(operations(scope)));
-  return gen::map(gen::pair(beginnings(), rest), [](const auto &both) {
+  return gen::map(gen::pair(beginnings(scope), rest), [](const auto &both) {
     Script script{both.first};
     script.operations.insert(script.operations.end(), both.second.begin(), both.second.end());
     return script;

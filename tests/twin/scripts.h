@@ -11,6 +11,7 @@ namespace twin {
 struct Scope {
   bool dirty_tracking = true;
   bool update_vaddr = true;
+  bool set_up = true; ///< Containers and groups, once the script has begun.
 };
 
 /// Scripts of up to `length` operations and a beginning, which mostly is what every program begins
