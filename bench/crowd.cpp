@@ -129,7 +129,8 @@ public:
   bool any_has_ended() {
     return std::any_of(all_.begin(), all_.end(), [](pid_t process) {
       siginfo_t ended{};
-      return ::waitid(P_PID, process, &ended, WEXITED | WNOHANG | WNOWAIT) == 0 && ended.si_pid != 0;
+      return ::waitid(P_PID, process, &ended, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+             ended.si_pid != 0;
     });
   }
 

@@ -14,9 +14,9 @@ namespace bench {
 std::string crowd_calls_name(unsigned clients);
 std::string crowd_slowest_name(unsigned clients);
 
-/// Has so many clients map and unmap 4 KiB of private memory of their own for a second, all at once,
-/// on each provider of `plan` in turns. Each is a thread; each device has a process and a container
-/// of its own, and the clients are spread over them.
+/// Has so many clients map and unmap 4 KiB of private memory of their own for a second, all at
+/// once, on each provider of `plan` in turns. Each is a thread; each device has a process and a
+/// container of its own, and the clients are spread over them.
 /// @return Calls per second, all clients together, and the slowest client's calls as a part of the
 ///         mean (1: all get the same).
 /// Throws std::system_error when a call fails.

@@ -93,9 +93,12 @@ Result<std::shared_ptr<Container>> Container::adopt(ContainerOptions options,
       return pass_on(file);
     adopted->set_express(std::make_shared<const Fd>(std::move(*file)));
   }
-  // What is not attached now is attached by the next map, as in a worker that lives.
-  if (adopted->iommu_ && !state.express)
+  // The client may have let its last device go: what is reserved for devices stays so all the same.
+  // What cannot be attached now is attached by the next map, as in a worker that lives.
+  if (adopted->iommu_ && !state.express) {
+    (void)adopted->attach_claimed();
     VFIO_SHIM_TRY(adopted->read_address_space());
+  }
   adopted->note_backend();
   return adopted;
 }

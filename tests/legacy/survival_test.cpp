@@ -721,6 +721,19 @@ TEST_P(SurvivalState, ADeviceAloneKeepsTheMappingsUntilItIsClosed) {
       << "what was mapped stays pinned";
 }
 
+/// The client has let its only device go, so nothing is attached when the worker dies.
+TEST_P(SurvivalState, ReservedAddressesStayReservedWithoutADevice) {
+  Client client{provider(), topology::lone_edus(1)[0]};
+  const Memory memory{page};
+  const auto usable = client.container.info().iova_ranges;
+  ASSERT_GT(usable.size(), 1u);
+  client.device.close();
+  SurvivingDaemon daemon{provider()};
+  ASSERT_TRUE(daemon.replace_worker());
+  EXPECT_EQ(client.container.info().iova_ranges, usable);
+  EXPECT_EQ(client.container.map(usable[0].last + Bytes{1}, memory), fails(EINVAL));
+}
+
 TEST_P(SurvivalState, AForkedChildGoesOnBesideItsParentAndWithoutIt) {
   const PciDevice device = topology::lone_edus(1)[0];
   Client client{provider(), device};

@@ -211,6 +211,8 @@ int main(int argc, char **argv) {
     if (tally.operations() >= goal && !failed)
       return;
     const std::string difference = run(reference, shim, script, tally, killer);
+    if (!difference.empty() && !failed) // With a dying worker it may not be found again.
+      std::cout << "first found:\n" << difference << '\n';
     failed |= !difference.empty(); // What follows is the search for a shorter script.
     if (!difference.empty())
       RC_FAIL(difference);

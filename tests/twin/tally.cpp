@@ -29,7 +29,7 @@ void Tally::count(const Operation &operation, const Outcome &outcome, Duration r
 
 std::ostream &operator<<(std::ostream &out, const Tally &tally) {
   out << tally.operations_ << " operations in " << tally.scripts_
-      << " scripts; each on type1 and on the shim, in microseconds:\n";
+      << " scripts; each on both, in microseconds:\n";
   for (const auto &[name, counts] : tally.by_name_) {
     out << "  " << std::left << std::setw(24) << name << std::right << std::setw(8) << counts.all
         << std::setw(7) << microseconds(counts.right, counts.all) << std::setw(7)
