@@ -107,7 +107,7 @@ for program in "${programs[@]}"; do
     job+="echo '== $program'; $(printf '%q ' "${command[@]}") && touch $(printf %q "$out/$program.ended-well")"$'\n'
 done
 machine=0
-"$top/tools/vm" --kernel "$kernel" --hugepages 64 --timeout 380 --env VFIO_SHIM_BIN \
+"$top/tools/vm" --kernel "$kernel" --hugepages 64 --timeout 580 --env VFIO_SHIM_BIN \
     --nvme "$out/nvme.img" --pcap "$out/net.pcap" --log "$out/console" --out "$out" -- bash -c "$job dmesg >$(printf %q "$out/dmesg")" || machine=$?
 
 echo "== seen from outside"
