@@ -2,7 +2,8 @@
 # Runs whole, unmodified programs in the test machine, in one boot, and checks from outside what they did to the devices.
 # Usage: test-programs.sh [--kernel full|cdev] [--out DIR] PROVIDER [PROGRAM...]
 #   PROVIDER is one of with-provider's: type1, kernel-compat, shim, shim-dying, shim-run.
-#   PROGRAM is any of qemu-tcg, qemu-kvm, qemu-viommu, dpdk-hugepages, dpdk-private, dpdk-none (default: all).
+#   PROGRAM is any of qemu-tcg, qemu-kvm, qemu-viommu, dpdk-hugepages, dpdk-private, dpdk-none, dpdk-shared,
+#     ovs-dpdk (default: all).
 #   --kernel: default full for type1 and kernel-compat, cdev for the shim.
 #   --out: keep logs, the drive's image and the capture here (default: below build/programs, emptied first).
 # Exit status: 0 when every program did all it should.
@@ -12,9 +13,9 @@ top=$(readlink -f "$here/../..")
 # Frames of this run have ports and lengths of their own, so that those of another run or program cannot pass for them.
 port=$((10000 + RANDOM % 50000))
 declare -A write_at=([qemu-tcg]=32 [qemu-kvm]=48 [qemu-viommu]=40)
-declare -A length=([dpdk-hugepages]=300 [dpdk-private]=900 [dpdk-none]=1500)
+declare -A length=([dpdk-hugepages]=300 [dpdk-private]=900 [dpdk-none]=1500 [dpdk-shared]=600 [ovs-dpdk]=400)
 
-usage() { sed -n '3,8s/^# \?//p' "$0" >&2; exit 2; }
+usage() { sed -n '3,9s/^# \?//p' "$0" >&2; exit 2; }
 say() { echo "test-programs: $*"; }
 die() { say "$@" >&2; exit 1; }
 
@@ -31,7 +32,7 @@ done
 provider=$1
 shift
 programs=("$@")
-(($#)) || programs=(qemu-kvm qemu-viommu dpdk-hugepages dpdk-private dpdk-none qemu-tcg)
+(($#)) || programs=(qemu-kvm qemu-viommu dpdk-hugepages dpdk-private dpdk-none dpdk-shared ovs-dpdk qemu-tcg)
 [[ $kernel ]] || case $provider in shim*) kernel=cdev ;; *) kernel=full ;; esac
 
 command_of() {
@@ -40,10 +41,19 @@ command_of() {
         command=("$here/qemu-nvme" --kind "${1#qemu-}" --write-at "${write_at[$1]}"
             --guest "$out/guest.cpio.gz" --kernel "$bzimage")
         ;;
+    dpdk-shared | ovs-dpdk) command=("$here/$1" --port "$port" --length "${length[$1]}") ;;
     dpdk-*) command=("$here/dpdk-testpmd" --memory "${1#dpdk-}" --port "$port" --length "${length[$1]}") ;;
     *) usage ;;
     esac
     command+=(--provider "$provider" --out "$out")
+}
+
+# check_frames LENGTH COUNT: so many of ours went over the wire.
+check_frames() {
+    local frames
+    frames=$("$here/frames-in-capture" "$out/net.pcap" "$1" 02:00:00:00:00:01 198.18.0.1 198.18.0.2 "$port")
+    echo "frames of $1 bytes from port $port in the network's capture: $frames of $2"
+    ((frames == $2))
 }
 
 check() {
@@ -54,12 +64,14 @@ check() {
         check_warnings "$out/$1.warnings" || failed=yes
         [[ ! $failed ]]
         ;;
-    dpdk-*)
-        local frames
-        frames=$("$here/frames-in-capture" "$out/net.pcap" "${length[$1]}" 02:00:00:00:00:01 198.18.0.1 198.18.0.2 "$port")
-        echo "frames of ${length[$1]} bytes from port $port in the network's capture: $frames of 1024"
-        ((frames == 1024))
+    dpdk-shared)
+        local failed=''
+        check_frames "${length[$1]}" 1024 || failed=yes
+        check_frames $((length[$1] + 1)) 1024 || failed=yes
+        [[ ! $failed ]]
         ;;
+    dpdk-*) check_frames "${length[$1]}" 1024 ;;
+    ovs-dpdk) check_frames "${length[$1]}" 64 ;;
     esac
 }
 
@@ -95,7 +107,7 @@ for program in "${programs[@]}"; do
     job+="echo '== $program'; $(printf '%q ' "${command[@]}") && touch $(printf %q "$out/$program.ended-well")"$'\n'
 done
 machine=0
-"$top/tools/vm" --kernel "$kernel" --hugepages 64 --timeout 380 --env VFIO_SHIM_BIN \
+"$top/tools/vm" --kernel "$kernel" --hugepages 64 --timeout 580 --env VFIO_SHIM_BIN \
     --nvme "$out/nvme.img" --pcap "$out/net.pcap" --log "$out/console" --out "$out" -- bash -c "$job dmesg >$(printf %q "$out/dmesg")" || machine=$?
 
 echo "== seen from outside"

@@ -1,0 +1,4 @@
+#!/bin/bash
+# Usage: test-ovs.sh PROVIDER       see test-programs.sh
+set -euo pipefail
+exec "$(dirname "$(readlink -f "$0")")/test-programs.sh" "${1:?provider}" ovs-dpdk
