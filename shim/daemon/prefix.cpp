@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "daemon/prefix.hpp"
 
+#include "cuse/container_names.hpp"
 #include "observe/ledger_directory.hpp"
 #include "observe/ledger_reader.hpp"
 
@@ -45,6 +46,12 @@ bool is_taken_over(const topology::Roots &roots) {
 
 std::string default_prefix(const topology::Roots &roots) {
   return kernel_has_legacy_nodes(roots) && !is_taken_over(roots) ? "vfio-shim" : legacy_directory;
+}
+
+fs::path container_node(const std::string &prefix, const topology::Roots &roots) {
+  const fs::path beside = roots.dev / prefix / cuse::container_name_beside_kernels;
+  std::error_code error;
+  return fs::exists(beside, error) ? beside : roots.dev / prefix / cuse::container_name;
 }
 
 bool is_served(const std::string &prefix) {

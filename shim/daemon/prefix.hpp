@@ -8,6 +8,7 @@
 #include "vfio_shim/topology.hpp"
 
 #include <chrono>
+#include <filesystem>
 #include <string>
 
 namespace vfio_shim::daemon {
@@ -20,6 +21,9 @@ bool is_taken_over(const topology::Roots &roots = {});
 
 /// "vfio" where the kernel has no legacy nodes, or they are taken over; else "vfio-shim".
 std::string default_prefix(const topology::Roots &roots = {});
+
+/// The container node of the daemon that serves @p prefix.
+std::filesystem::path container_node(const std::string &prefix, const topology::Roots &roots = {});
 
 /// Whether a daemon serves @p prefix now, or its nodes are kept for one that comes back.
 bool is_served(const std::string &prefix);
