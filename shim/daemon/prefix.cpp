@@ -44,6 +44,11 @@ bool is_taken_over(const topology::Roots &roots) {
   return fs::exists(topology::nodes_put_aside(roots), error) && is_served(legacy_directory);
 }
 
+bool shares_with_kernel(const topology::Roots &roots) {
+  std::error_code error;
+  return fs::exists(roots.dev / legacy_directory / cuse::container_name_beside_kernels, error);
+}
+
 std::string default_prefix(const topology::Roots &roots) {
   return kernel_has_legacy_nodes(roots) && !is_taken_over(roots) ? "vfio-shim" : legacy_directory;
 }

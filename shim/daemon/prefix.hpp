@@ -19,6 +19,9 @@ bool kernel_has_legacy_nodes(const topology::Roots &roots = {});
 /// Whether a daemon serves in the place of the kernel's own nodes.
 bool is_taken_over(const topology::Roots &roots = {});
 
+/// Whether that daemon has left groups, and the container's node, to the kernel.
+bool shares_with_kernel(const topology::Roots &roots = {});
+
 /// "vfio" where the kernel has no legacy nodes, or they are taken over; else "vfio-shim".
 std::string default_prefix(const topology::Roots &roots = {});
 
