@@ -21,7 +21,7 @@ namespace fs = std::filesystem;
 
 /// A program that is given devices, or gives them to others.
 constexpr std::array<std::string_view, 12> starters = {
-    "libvirtd",         "virtqemud", "kubelet", "containerd",   "podman",       "dockerd",
+    "libvirtd",           "virtqemud", "kubelet", "containerd",       "podman",       "dockerd",
     "qemu-system-x86_64", "qemu-kvm",  "crosvm",  "cloud-hypervisor", "dpdk-testpmd", "vpp"};
 
 /// The kernel cuts names of commands.
@@ -89,13 +89,13 @@ Finding check_starters(const Machine &machine) {
                                        ? ", and the kernel's of the groups that are left to it"
                                        : ""));
   if (!daemon::kernel_has_legacy_nodes(machine.roots.kernel))
-    return note(subject, fmt::format("{}: find no nodes in /dev/vfio, because nobody serves them",
-                                     names),
+    return note(subject,
+                fmt::format("{}: find no nodes in /dev/vfio, because nobody serves them", names),
                 "vfio-shim serve");
-  return note(subject,
-              fmt::format("{}: find the kernel's own nodes in /dev/vfio, not the shim's", names),
-              "vfio-shim serve --take-over, perhaps with --devices for a start; or start what needs "
-              "them by vfio-shim run -- PROGRAM");
+  return note(
+      subject, fmt::format("{}: find the kernel's own nodes in /dev/vfio, not the shim's", names),
+      "vfio-shim serve --take-over, perhaps with --devices for a start; or start what needs "
+      "them by vfio-shim run -- PROGRAM");
 }
 
 Finding check_open_nodes(const Machine &machine) {

@@ -29,8 +29,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "daemon/private_daemon.hpp"
 #include "daemon/prefix.hpp"
+#include "daemon/private_daemon.hpp"
 
 namespace vfio_shim::cli::doctor {
 
@@ -119,9 +119,8 @@ private:
 };
 
 /// Borrows a thread that is about to wait.
-Result<std::unique_ptr<client::BorrowedThread>> borrow(const Guest &guest,
-                                                       client::ClientAreas &areas,
-                                                       client::CallNotes &notes) {
+Result<std::unique_ptr<client::BorrowedThread>>
+borrow(const Guest &guest, client::ClientAreas &areas, client::CallNotes &notes) {
   constexpr int patience = 100;
   for (int tries = 0;; ++tries) {
     auto halted = client::BorrowedThread::halt(guest.thread(), areas, notes);
@@ -165,12 +164,12 @@ Result<void> map_page(client::BorrowedThread &thread, const Guest &guest, const 
   const auto number = (*errand)->take(iommufd);
   if (!number)
     return pass_on(number);
-  const abi::IommuIoasMap map{
-      .flags = abi::ioas_map_fixed_iova | abi::ioas_map_readable | abi::ioas_map_writeable,
-      .ioas_id = ioas.id(),
-      .user_va = guest.page().value,
-      .length = page_size.value,
-      .iova = where_mapped.value};
+  const abi::IommuIoasMap map{.flags = abi::ioas_map_fixed_iova | abi::ioas_map_readable |
+                                       abi::ioas_map_writeable,
+                              .ioas_id = ioas.id(),
+                              .user_va = guest.page().value,
+                              .length = page_size.value,
+                              .iova = where_mapped.value};
   const ClientAddr scratch = (*errand)->scratch();
   VFIO_SHIM_TRY(write_memory((*errand)->id(), scratch, std::as_bytes(std::span(&map, 1))));
   const auto done =
@@ -183,9 +182,8 @@ Result<void> map_file(Ioas &ioas) {
   Fd file{static_cast<int>(::syscall(SYS_memfd_create, "vfio-shim", MFD_CLOEXEC))};
   if (!file || ::ftruncate(file.get(), page_size.value) != 0)
     return fail_errno("memfd_create");
-  const MemoryPart part{.start = {},
-                        .size = page_size,
-                        .by_file = {.file = std::move(file), .offset = {}}};
+  const MemoryPart part{
+      .start = {}, .size = page_size, .by_file = {.file = std::move(file), .offset = {}}};
   VFIO_SHIM_TRY(ioas.map_file(where_mapped, part, Access{.read = true, .write = true}));
   return ioas.unmap(mapped);
 }
@@ -236,9 +234,8 @@ Trial try_here() {
     VFIO_SHIM_TRY(keep(Guest::start(), guest));
     return keep(client::open_process(guest->pid()), process);
   });
-  const bool borrowed = trial.step_if(started, "borrow its thread", [&] {
-    return keep(borrow(*guest, areas, notes), thread);
-  });
+  const bool borrowed = trial.step_if(started, "borrow its thread",
+                                      [&] { return keep(borrow(*guest, areas, notes), thread); });
   trial.step_if(borrowed, "make a system call there", [&] { return call_in(*thread, *guest); });
   trial.step_if(borrowed, "hand a descriptor over", [&] { return hand_over(*thread, process); });
   const bool opened = trial.step("make an address space", [&]() -> Result<void> {
@@ -247,9 +244,8 @@ Trial try_here() {
       return fail_errno("/dev/iommu");
     return keep(Ioas::make(iommufd), ioas);
   });
-  const bool has_page = trial.step_if(borrowed && opened, "map a page of the process", [&] {
-    return map_page(*thread, *guest, iommufd, *ioas);
-  });
+  const bool has_page = trial.step_if(borrowed && opened, "map a page of the process",
+                                      [&] { return map_page(*thread, *guest, iommufd, *ioas); });
   trial.step_if(has_page, "unmap it", [&] { return ioas->unmap(mapped); });
   trial.step_if(opened, "map shared memory by its file", [&] { return map_file(*ioas); });
   trial.step_if(borrowed, "give the thread back", [&] {
