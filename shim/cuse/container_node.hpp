@@ -47,7 +47,7 @@ public:
 
   /// Who wants to use a file as a container.
   struct User {
-    uid_t user;
+    uid_t user = 0;
     Pid process;
   };
 
