@@ -129,7 +129,7 @@ KernelContainer::~KernelContainer() {
 }
 
 Result<void> KernelContainer::claim(const topology::Group &group) {
-  const std::filesystem::path node = group_nodes_ / std::to_string(group.id.value);
+  const std::filesystem::path node = topology::kernel_node(std::to_string(group.id.value), roots_);
   Fd file{::open(node.c_str(), O_RDWR | O_CLOEXEC)};
   if (!file) // EBUSY: the group, or a cdev of it, is open elsewhere. Claiming it is EPERM then.
     return fail(errno == EBUSY ? EPERM : errno, node);

@@ -44,9 +44,7 @@ public:
 protected:
   /// @param container The container's file.
   KernelContainer(KeptFile container, const topology::Roots &roots, const BackendNeeds &needs)
-      : store_(needs.store),
-        file_(std::move(container)),
-        group_nodes_(topology::kernel_nodes(roots)) {}
+      : store_(needs.store), file_(std::move(container)), roots_(roots) {}
 
   /// Opens the container's node, for a new container.
   static Result<KeptFile> open(const std::filesystem::path &node, FileStore &store);
@@ -76,7 +74,7 @@ private:
   std::shared_ptr<FileStore> store_;
   KeptFile file_;
   const Fd &container_ = file_.file();
-  std::filesystem::path group_nodes_;
+  topology::Roots roots_;
   std::map<GroupId, ClaimedGroup> claimed_;
   bool iommu_set_ = false;
 };

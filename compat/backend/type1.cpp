@@ -16,7 +16,7 @@ namespace vfio_shim {
 namespace {
 
 std::filesystem::path container_node(const topology::Roots &roots) {
-  return topology::kernel_nodes(roots) / "vfio";
+  return topology::kernel_node("vfio", roots);
 }
 
 /// Whether the node is the kernel's, and not one of ours: it has a number of its own.

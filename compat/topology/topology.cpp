@@ -58,10 +58,10 @@ fs::path nodes_put_aside(const Roots &roots) {
   return roots.dev / "vfio-kernel";
 }
 
-fs::path kernel_nodes(const Roots &roots) {
+fs::path kernel_node(const std::string &name, const Roots &roots) {
+  const fs::path aside = nodes_put_aside(roots) / name;
   std::error_code error;
-  return fs::exists(nodes_put_aside(roots) / "vfio", error) ? nodes_put_aside(roots)
-                                                            : roots.dev / "vfio";
+  return fs::exists(aside, error) ? aside : roots.dev / "vfio" / name;
 }
 
 Result<std::vector<Group>> groups(const Roots &roots) {

@@ -134,7 +134,9 @@ struct GroupCalls {
 
     const std::scoped_lock lock(group.mutex_);
     VFIO_SHIM_TRY(rules::check_set_container(group.closed_, group.container_ != nullptr));
-    const auto found = client.container_behind(*file);
+    auto found = client.container_behind(*file);
+    if (found && !*found)
+      found = client.container_in_place_of(call.container, *file);
     if (!found)
       return pass_on(found);
     const std::shared_ptr<Container> &container = *found;

@@ -146,6 +146,15 @@ public:
   /// @return ENOMEM: it cannot be told.
   virtual Result<std::shared_ptr<Container>> container_behind(const Fd &file) = 0;
 
+  /// Puts a container of ours in the place of the client's descriptor @p number, if that is a
+  /// container of somebody else's which ours may replace. @param file A copy of the descriptor.
+  /// @return The container. Nothing: it is no such file. EBADFD: it is in use already. As
+  ///         put_in_place() otherwise.
+  virtual Result<std::shared_ptr<Container>> container_in_place_of(ClientFd /*number*/,
+                                                                   const Fd & /*file*/) {
+    return nullptr;
+  }
+
   /// Installs @p file in the client, close-on-exec. @return Its number there; EMFILE as open()
   /// does.
   virtual Result<ClientFd> hand_over(const Fd &file) = 0;

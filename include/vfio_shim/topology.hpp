@@ -21,8 +21,9 @@ struct Roots {
 /// Where the kernel's own legacy nodes are while a daemon's nodes have taken their place.
 std::filesystem::path nodes_put_aside(const Roots &roots = {});
 
-/// The directory of the kernel's own legacy nodes: nodes_put_aside(), or else /dev/vfio.
-std::filesystem::path kernel_nodes(const Roots &roots = {});
+/// Where the kernel's own legacy node of that name is ("vfio", "12"): in nodes_put_aside(), or else
+/// in /dev/vfio.
+std::filesystem::path kernel_node(const std::string &name, const Roots &roots = {});
 
 /// A device that is bound to a vfio driver.
 struct Device {

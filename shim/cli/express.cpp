@@ -21,7 +21,7 @@ int complain(const std::string &what) {
 }
 
 int express_off(const std::string &prefix, int pid) {
-  const auto ended = client::end_express("/dev/" + prefix + "/vfio", Pid{pid});
+  const auto ended = client::end_express(daemon::container_node(prefix), Pid{pid});
   if (!ended)
     return complain(
         ended.error().code == EAGAIN

@@ -123,7 +123,7 @@ std::optional<supervise::Supervisor> start_supervisor(const RunOptions &options,
         "CONFIG_CHECKPOINT_RESTORE");
     return std::nullopt;
   }
-  auto supervisor = supervise::Supervisor::start("/dev/" + prefix + "/vfio");
+  auto supervisor = supervise::Supervisor::start(daemon::container_node(prefix));
   if (!supervisor) {
     (void)complain(supervisor.error());
     return std::nullopt;

@@ -7,6 +7,8 @@
 #include "cli/own_program.hpp"
 
 #include <memory>
+#include <string>
+#include <vector>
 
 #include <grp.h>
 #include <pwd.h>
@@ -26,6 +28,8 @@ struct ServeOptions {
   ExpressChoice express;
   std::string container_mode = "0666";
   std::string group_mode = "0600";
+  std::vector<std::string> devices;
+  std::vector<std::string> left_out;
   std::string owner;
   std::string group;
   std::string log_level = "info";
@@ -87,6 +91,9 @@ int serve(ServeOptions options) {
   options.daemon.server.express = options.express.predicate();
   if (options.daemon.take_over)
     options.daemon.server.prefix = "vfio";
+  const bool by_exception = !options.left_out.empty();
+  options.daemon.server.groups_to_serve = {
+      .devices = by_exception ? options.left_out : options.devices, .left_out = by_exception};
   options.daemon.command = own_command_line();
   if (!options.names_prefix && !options.daemon.take_over) { // It may be another one by then.
     options.daemon.command.emplace_back("--prefix");
@@ -123,6 +130,22 @@ void add_serve(CommandLine &line) {
                  "Take the place of the kernel's own nodes in /dev/vfio, for the whole host; they "
                  "come back when this ends, and after it was killed with `vfio-shim release`")
       ->excludes(prefix);
+  const auto full_name = [](std::string &name) {
+    name = cuse::full_device_name(name);
+    return name.empty() || name.find('/') != std::string::npos ? "not a device: " + name : "";
+  };
+  auto *only = command
+                   ->add_option("--devices", options->devices,
+                                "Serve the groups of these devices only, separated by commas "
+                                "(0000:03:00.0). With --take-over the others stay with the kernel")
+                   ->delimiter(',')
+                   ->transform(CLI::Validator(full_name, "DEVICE"));
+  command
+      ->add_option("--except", options->left_out,
+                   "Serve all groups but those of these devices, which stay with the kernel")
+      ->delimiter(',')
+      ->transform(CLI::Validator(full_name, "DEVICE"))
+      ->excludes(only);
   command->add_option("--container-mode", options->container_mode, "Mode of the container node")
       ->check(file_mode)
       ->capture_default_str();

@@ -3,10 +3,12 @@
 
 #include "cli/human.hpp"
 #include "cli/table.hpp"
+#include "cuse/container_names.hpp"
 
 #include <algorithm>
 #include <charconv>
 #include <filesystem>
+#include <fstream>
 #include <iterator>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -15,6 +17,8 @@
 #include <fmt/chrono.h>
 #include <fmt/format.h>
 #include <linux/vfio.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 
 namespace vfio_shim::cli {
 
@@ -48,13 +52,20 @@ std::string age(Time since, Time now) {
 
 // --- for people
 
+std::string groups_text(const std::vector<GroupId> &groups) {
+  std::string text = groups.empty() ? "no groups" : groups.size() == 1 ? "group" : "groups";
+  for (const GroupId group : groups)
+    text += fmt::format(" {}", group.value);
+  return text;
+}
+
 std::string nodes_text(const Nodes &nodes) {
-  std::string groups;
-  for (const GroupId group : nodes.groups)
-    groups += fmt::format(" {}", group.value);
-  return fmt::format("nodes: {}{}\n", nodes.container ? "container" : "no container",
-                     groups.empty() ? ", no groups"
-                                    : (nodes.groups.size() == 1 ? ", group" : ", groups") + groups);
+  std::string text = fmt::format("nodes: {}, {}\n", nodes.container ? "container" : "no container",
+                                 groups_text(nodes.groups));
+  if (!nodes.kept_by_kernel.empty())
+    text += fmt::format("the kernel's own: {}, which cannot share a container with these\n",
+                        groups_text(nodes.kept_by_kernel));
+  return text;
 }
 
 std::string group_text(const Snapshot::Group &group, const Snapshot::Client *known_client) {
@@ -141,6 +152,17 @@ json container_json(const Snapshot::Container &container, Mappings mappings) {
   return object;
 }
 
+/// Whether the node is that of the kernel's device which sysfs has at @p device.
+bool is_the_kernels(const std::filesystem::path &node, const std::filesystem::path &device) {
+  std::ifstream file(device / "dev");
+  unsigned int major = 0;
+  unsigned int minor = 0;
+  char colon = 0;
+  struct stat found {};
+  return file >> major >> colon >> minor && ::stat(node.c_str(), &found) == 0 &&
+         S_ISCHR(found.st_mode) && found.st_rdev == ::gnu_dev_makedev(major, minor);
+}
+
 std::optional<GroupId> group_number(std::string_view name) {
   std::uint32_t number = 0;
   const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), number);
@@ -157,12 +179,18 @@ Nodes find_nodes(const std::string &prefix, const topology::Roots &roots) {
   for (std::filesystem::directory_iterator entry(roots.dev / prefix, error), end;
        !error && entry != end; entry.increment(error)) {
     const std::string name = entry->path().filename().string();
-    if (name == "vfio")
+    const auto group = group_number(name);
+    if (name == cuse::container_name_beside_kernels)
       nodes.container = true;
-    else if (const auto group = group_number(name))
+    else if (name == cuse::container_name)
+      nodes.container = nodes.container || !is_the_kernels(*entry, roots.sys / "class/misc/vfio");
+    else if (group && is_the_kernels(*entry, roots.sys / "class/vfio" / name))
+      nodes.kept_by_kernel.push_back(*group);
+    else if (group)
       nodes.groups.push_back(*group);
   }
   std::ranges::sort(nodes.groups);
+  std::ranges::sort(nodes.kept_by_kernel);
   return nodes;
 }
 
@@ -233,9 +261,12 @@ std::string status_text(const DaemonStatus &daemon, Time now) {
 
 json status_json(const DaemonStatus &daemon, Mappings mappings) {
   const Snapshot &snapshot = daemon.snapshot;
-  json groups = json::array();
-  for (const GroupId group : daemon.nodes.groups)
-    groups.push_back(group.value);
+  const auto numbers = [](const std::vector<GroupId> &groups) {
+    json list = json::array();
+    for (const GroupId group : groups)
+      list.push_back(group.value);
+    return list;
+  };
   json containers = json::array();
   for (const Snapshot::Container &container : snapshot.containers)
     containers.push_back(container_json(container, mappings));
@@ -249,7 +280,10 @@ json status_json(const DaemonStatus &daemon, Mappings mappings) {
           {"alive", snapshot.daemon.alive},
           {"since", iso_time(snapshot.daemon.since)},
           {"kernel", snapshot.daemon.kernel},
-          {"nodes", {{"container", daemon.nodes.container}, {"groups", std::move(groups)}}},
+          {"nodes",
+           {{"container", daemon.nodes.container},
+            {"groups", numbers(daemon.nodes.groups)},
+            {"kept_by_kernel", numbers(daemon.nodes.kept_by_kernel)}}},
           {"containers", std::move(containers)},
           {"groups_without_container", groups_json(snapshot.groups_without_container)},
           {"records_refused", snapshot.refused},

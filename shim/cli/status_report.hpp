@@ -20,6 +20,8 @@ namespace vfio_shim::cli {
 struct Nodes {
   bool container = false;
   std::vector<GroupId> groups; ///< In order.
+  std::vector<GroupId>
+      kept_by_kernel{}; ///< Groups whose nodes here are the kernel's own. In order.
 };
 
 Nodes find_nodes(const std::string &prefix, const topology::Roots &roots = {});
@@ -53,7 +55,8 @@ std::string containers_text(const observe::Snapshot &snapshot, observe::Time now
 ///   "alive": true,                             // if false, the rest is what it left behind
 ///   "since": "2026-11-20T21:18:01Z",
 ///   "kernel": "7.2.13",
-///   "nodes": {"container": true, "groups": [2, 6]},
+///   "nodes": {"container": true, "groups": [2, 6],
+///             "kept_by_kernel": [7]},          // --devices, --except
 ///   "containers": [{
 ///     "id": 1,                                 // of the open file: "file" in `trace --json`
 ///     "client": {"pid": 1234, "command": "qemu-system-x86"},

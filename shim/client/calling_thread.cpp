@@ -200,6 +200,28 @@ Result<std::shared_ptr<Container>> CallingThread::container_behind(const Fd &fil
   return surroundings_.find_container ? surroundings_.find_container(file, pid()) : nullptr;
 }
 
+/// Another thread of the client that changes the descriptor meanwhile has it changed again.
+Result<std::shared_ptr<Container>> CallingThread::container_in_place_of(ClientFd number,
+                                                                        const Fd &file) {
+  if (!surroundings_.make_substitute)
+    return nullptr;
+  auto substitute = surroundings_.make_substitute(file, pid());
+  if (!substitute)
+    return pass_on(substitute);
+  if (!*substitute)
+    return nullptr;
+  const auto thread = borrowed();
+  if (!thread)
+    return pass_on(thread);
+  const auto handle = this->handle();
+  if (!handle)
+    return pass_on(handle);
+  VFIO_SHIM_TRY(replace_descriptor(**thread, **handle, (*substitute)->file, number));
+  spdlog::debug("{}: descriptor {}, a container of the kernel's, is one of the shim's now",
+                describe(), number.value);
+  return std::move((*substitute)->container);
+}
+
 Result<ClientFd> CallingThread::hand_over(const Fd &file) {
   const auto thread = borrowed();
   if (!thread)

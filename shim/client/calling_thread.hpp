@@ -21,11 +21,21 @@ namespace vfio_shim::client {
 /// @param who Calls: a file that stands for none yet may become a container of that process.
 using ContainerFinder = std::function<Result<std::shared_ptr<Container>>(const Fd &, Pid who)>;
 
+/// A container of ours that is to take a file's place in a client.
+struct Substitute {
+  Fd file; ///< Open, of the container.
+  std::shared_ptr<Container> container;
+};
+
+/// Makes a container for a file that is to be replaced. @return Nothing: it is not to be.
+using SubstituteMaker = std::function<Result<std::optional<Substitute>>(const Fd &, Pid who)>;
+
 /// What a call may need to know that does not lie with its client.
 struct Surroundings {
   ClientAreas &areas;             ///< What there is in clients for their borrowed threads.
   ContainerFinder find_container; ///< May block for another call to be served.
   std::shared_ptr<DeviceMemory> device_memory;
+  SubstituteMaker make_substitute{}; ///< None: nothing is replaced.
   /// Tells whether the thread still is the caller. None: nobody else answers the call.
   std::shared_ptr<CallerHold> hold{};
   FileNumber file{};      ///< The open file that the call is on.
@@ -72,6 +82,8 @@ public:
                                                Access access) override;
   Result<Fd> copy_of(ClientFd number) override;
   Result<std::shared_ptr<Container>> container_behind(const Fd &file) override;
+  Result<std::shared_ptr<Container>> container_in_place_of(ClientFd number,
+                                                           const Fd &file) override;
   Result<ClientFd> hand_over(const Fd &file) override;
   Result<void> put_in_place(const Fd &file, const Container &container) override;
 

@@ -12,9 +12,13 @@
 
 #include "vfio_shim/call_witness.hpp"
 
+#include <fcntl.h>
+#include <fmt/format.h>
 #include <sys/ioctl.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 namespace vfio_shim::cuse {
 
@@ -58,13 +62,13 @@ ContainerNode::ContainerNode(WorkerPool &pool, const std::string &name,
 
 void ContainerNode::open(fuse_req_t request, fuse_file_info &file) {
   const Tid thread{fuse_req_ctx(request)->pid};
-  const Pid client = client::process_of(thread);
-  const auto known_as = observer_.opening(options_.ledger->next_file(), client);
+  const User opener = user_behind(fuse_req_ctx(request)->uid, thread);
+  const auto known_as = observer_.opening(options_.ledger->next_file(), opener.process);
   observe::ObservedCall observed(observer_, observe::trace::Kind::open_container, known_as, thread);
   observed.begins();
-  auto container = make_container(fuse_req_ctx(request)->uid, known_as->number(), client);
+  auto container = make_container(opener.user, known_as->number(), opener.process);
   if (!container) {
-    refuse_open(request, *this, client, container.error(), observer_);
+    refuse_open(request, *this, opener.process, container.error(), observer_);
     observed.answered(-1, container.error().code);
     return;
   }
@@ -72,6 +76,37 @@ void ContainerNode::open(fuse_req_t request, fuse_file_info &file) {
       files_, std::make_shared<OpenContainer>(std::move(*container), known_as, left_in_clients_),
       request, file);
   observed.answered(0, 0);
+}
+
+ContainerNode::User ContainerNode::user_behind(uid_t user, Tid thread) {
+  const User opener{.user = user, .process = client::process_of(thread)};
+  if (opener.process.value != ::getpid())
+    return opener;
+  const std::scoped_lock lock(mutex_);
+  const auto known = opening_for_.find(thread.value);
+  return known == opening_for_.end() ? opener : known->second;
+}
+
+Result<client::Substitute> ContainerNode::open_for(const User &who) {
+  const int thread = static_cast<int>(::syscall(SYS_gettid));
+  {
+    const std::scoped_lock lock(mutex_);
+    opening_for_.insert_or_assign(thread, who);
+  }
+  Fd file{::open(path().c_str(), O_RDWR | O_CLOEXEC)};
+  const auto opened = file ? Result<void>{} : client::fail_for_want_of_descriptors(path().string());
+  {
+    const std::scoped_lock lock(mutex_);
+    opening_for_.erase(thread);
+  }
+  if (!opened)
+    return pass_on(opened);
+  auto container = ask_who_it_is(file);
+  if (!container)
+    return pass_on(container);
+  if (!*container)
+    return fail(ENODEV, fmt::format("{} is not ours any more", path().string()));
+  return client::Substitute{.file = std::move(file), .container = std::move(*container)};
 }
 
 Result<std::shared_ptr<Container>> ContainerNode::make_container(uid_t user, FileNumber number,

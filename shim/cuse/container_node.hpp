@@ -4,6 +4,7 @@
 #pragma once
 
 #include "backend/device_memory.hpp"
+#include "client/calling_thread.hpp"
 #include "cuse/node.hpp"
 #include "cuse/open_file.hpp"
 #include "cuse/open_limits.hpp"
@@ -14,6 +15,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <unordered_map>
@@ -45,7 +47,7 @@ public:
 
   /// Who wants to use a file as a container.
   struct User {
-    uid_t user;
+    uid_t user = 0;
     Pid process;
   };
 
@@ -57,6 +59,10 @@ public:
   ///
   /// An iommufd is the container that has it in its place, or becomes one if containers may.
   Result<std::shared_ptr<Container>> find(const Fd &file, const User &who);
+
+  /// Opens the node for a client that has not opened it itself.
+  /// @return As the client's own open().
+  Result<client::Substitute> open_for(const User &who);
 
   /// Whether a client has the node open.
   bool in_use() const { return !files_.empty(); }
@@ -76,6 +82,7 @@ private:
                 observe::Observer &observer);
 
   Result<std::shared_ptr<Container>> make_container(uid_t user, FileNumber number, Pid client);
+  User user_behind(uid_t user, Tid thread);
   Result<std::shared_ptr<Container>>
   counted(uid_t user, const std::function<Result<std::shared_ptr<Container>>()> &make);
   Result<std::shared_ptr<Container>> ask_who_it_is(const Fd &file);
@@ -94,6 +101,7 @@ private:
   OpenContainer::Files files_;
   std::mutex mutex_;                                    ///< Guards what follows.
   std::unordered_map<std::uint64_t, Handle> questions_; ///< By their token.
+  std::map<int, User> opening_for_;                     ///< By our thread that opens for them.
   std::vector<std::weak_ptr<Container>> containers_;    ///< All, with some that have gone.
 };
 

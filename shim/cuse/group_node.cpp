@@ -52,9 +52,9 @@ struct GroupNode::Opening {
 Result<std::shared_ptr<GroupNode>>
 GroupNode::create(WorkerPool &pool, NodeLook look, GroupId id, observe::SharedLedger &ledger,
                   Janitor &janitor, client::LeftInClients &left_in_clients, CallBook &calls,
-                  ContainerFinder find_container, observe::Observer &observer) {
+                  WaysToContainers containers, observe::Observer &observer) {
   std::shared_ptr<GroupNode> node(new GroupNode(pool, look.name, id, ledger, janitor,
-                                                left_in_clients, calls, std::move(find_container),
+                                                left_in_clients, calls, std::move(containers),
                                                 observer));
   VFIO_SHIM_TRY(node->appear(std::move(look)));
   return node;
@@ -63,14 +63,14 @@ GroupNode::create(WorkerPool &pool, NodeLook look, GroupId id, observe::SharedLe
 GroupNode::GroupNode(WorkerPool &pool, const std::string &name, GroupId id,
                      observe::SharedLedger &ledger, Janitor &janitor,
                      client::LeftInClients &left_in_clients, CallBook &calls,
-                     ContainerFinder find_container, observe::Observer &observer)
+                     WaysToContainers containers, observe::Observer &observer)
     : Node(pool, name),
       id_(id),
       ledger_(ledger),
       janitor_(janitor),
       left_in_clients_(left_in_clients),
       calls_(calls),
-      find_container_(std::move(find_container)),
+      containers_(std::move(containers)),
       observer_(observer) {}
 
 void GroupNode::adopt(const GroupState &state, const std::shared_ptr<Group> &group) {
@@ -169,15 +169,19 @@ void GroupNode::ioctl(fuse_req_t request, fuse_file_info &file, unsigned int com
   const auto opened = files_.find(OpenGroup::number_of(file));
   if (!opened)
     return refuse_unknown(request, *this, file, observer_);
-  OpenGroup::serve(
-      opened, request, command, argument,
-      client::Surroundings{.areas = left_in_clients_.areas,
-                           .find_container =
-                               [this, user = fuse_req_ctx(request)->uid](const Fd &file, Pid who) {
-                                 return find_container_(file, {.user = user, .process = who});
-                               },
-                           .device_memory = nullptr},
-      calls_, observer_);
+  const uid_t user = fuse_req_ctx(request)->uid;
+  client::Surroundings surroundings{.areas = left_in_clients_.areas,
+                                    .find_container =
+                                        [this, user](const Fd &file, Pid who) {
+                                          return containers_.find(file,
+                                                                  {.user = user, .process = who});
+                                        },
+                                    .device_memory = nullptr};
+  if (containers_.make_substitute)
+    surroundings.make_substitute = [this, user](const Fd &file, Pid who) {
+      return containers_.make_substitute(file, {.user = user, .process = who});
+    };
+  OpenGroup::serve(opened, request, command, argument, std::move(surroundings), calls_, observer_);
 }
 
 /// Ends a group whose file is closed, if it can be ended, and answers those who want to open it.

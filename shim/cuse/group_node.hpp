@@ -18,12 +18,23 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 
 namespace vfio_shim::cuse {
 
 /// Tells which container an open file stands for. May block for another call to be served.
 using ContainerFinder =
     std::function<Result<std::shared_ptr<Container>>(const Fd &, const ContainerNode::User &)>;
+
+/// Makes a container that takes a file's place. Nothing: the file may stay. EBADFD: it is in use.
+using SubstituteMaker = std::function<Result<std::optional<client::Substitute>>(
+    const Fd &, const ContainerNode::User &)>;
+
+/// How a group comes to the container that its client names.
+struct WaysToContainers {
+  ContainerFinder find;
+  SubstituteMaker make_substitute{}; ///< None: nothing is replaced.
+};
 
 /// Opens one IOMMU group, to one client at a time.
 ///
@@ -32,12 +43,12 @@ using ContainerFinder =
 /// the meantime is answered when that is settled, or with EBUSY after a while; no thread waits.
 class GroupNode final : public Node {
 public:
-  /// @param find_container Tells the container behind an open file.
+  /// @param containers Tell the container behind an open file.
   /// @param janitor Told of groups whose file is closed while a device of theirs is open.
   static Result<std::shared_ptr<GroupNode>> create(WorkerPool &pool, NodeLook look, GroupId id,
                                                    observe::SharedLedger &ledger, Janitor &janitor,
                                                    client::LeftInClients &left_in_clients,
-                                                   CallBook &calls, ContainerFinder find_container,
+                                                   CallBook &calls, WaysToContainers containers,
                                                    observe::Observer &observer);
 
   /// Takes a group over from a worker that has died.
@@ -71,7 +82,7 @@ public:
 private:
   GroupNode(WorkerPool &pool, const std::string &name, GroupId id, observe::SharedLedger &ledger,
             Janitor &janitor, client::LeftInClients &left_in_clients, CallBook &calls,
-            ContainerFinder find_container, observe::Observer &observer);
+            WaysToContainers containers, observe::Observer &observer);
 
   /// An open() that is not answered yet: whether the group is free is not known.
   struct Opening;
@@ -89,7 +100,7 @@ private:
   Janitor &janitor_;
   client::LeftInClients &left_in_clients_;
   CallBook &calls_;
-  const ContainerFinder find_container_;
+  const WaysToContainers containers_;
   observe::Observer &observer_;
   OpenGroup::Files files_;
   std::atomic<bool> following_ = false; ///< The janitor tries to follow.

@@ -9,6 +9,8 @@
 #include <utility>
 
 #include <fmt/format.h>
+#include <linux/vfio.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
@@ -18,6 +20,11 @@ namespace vfio_shim::cuse {
 namespace fs = std::filesystem;
 
 namespace {
+
+/// VFIO_MINOR of the misc devices, in include/linux/miscdevice.h.
+constexpr unsigned int misc_major = 10;
+constexpr unsigned int vfio_minor = 196;
+const dev_t containers_number = ::gnu_dev_makedev(misc_major, vfio_minor);
 
 /// The character device at @p path; 0: there is none.
 dev_t device_at(const fs::path &path) {
@@ -108,6 +115,35 @@ Result<void> KernelNodes::move_aside(const std::string &name) const {
   return {};
 }
 
+Result<void> KernelNodes::return_one(const std::string &name, dev_t number) const {
+  if (device_at(aside_ / name) != number)
+    return {};
+  VFIO_SHIM_TRY(make_directory(place_)); // The kernel removes it with what was its last node.
+  if (::rename((aside_ / name).c_str(), (place_ / name).c_str()) != 0)
+    return fail_errno(place_ / name);
+  return {};
+}
+
+Result<void> KernelNodes::put_back(const std::string &name) const {
+  const std::scoped_lock lock(mutex_);
+  if (const dev_t number = number_of(name); number != 0)
+    VFIO_SHIM_TRY(return_one(name, number));
+  ::rmdir(aside_.c_str()); // If it was the last one.
+  return {};
+}
+
+bool KernelNodes::has_container() const {
+  // Before its module is loaded there may be a node already, which has it loaded.
+  return number_of("vfio") != 0 || device_at(place_ / "vfio") == containers_number ||
+         device_at(aside_ / "vfio") == containers_number;
+}
+
+bool KernelNodes::is_container(const Fd &file) const {
+  struct stat opened {};
+  return ::fstat(file.get(), &opened) == 0 && S_ISCHR(opened.st_mode) &&
+         opened.st_rdev == containers_number;
+}
+
 bool KernelNodes::forget_if_gone(const std::string &name) const {
   const std::scoped_lock lock(mutex_);
   if (number_of(name) != 0)
@@ -129,16 +165,15 @@ Result<std::vector<std::string>> KernelNodes::put_back() const {
        entry.increment(error))
     names.push_back(entry->path().filename());
   std::vector<std::string> done;
-  // The kernel removes the directory with what was its last node.
-  Result<void> result = names.empty() ? Result<void>{} : make_directory(place_);
+  Result<void> result;
   for (const std::string &name : names) {
     const dev_t number = number_of(name);
     if (number == 0 || device_at(aside_ / name) != number) {
       ::unlink((aside_ / name).c_str()); // Its group has gone meanwhile.
-    } else if (::rename((aside_ / name).c_str(), (place_ / name).c_str()) == 0) {
+    } else if (auto returned = return_one(name, number); returned) {
       done.push_back(name);
     } else if (result) {
-      result = fail_errno(place_ / name);
+      result = std::move(returned);
     }
   }
   if (::rmdir(aside_.c_str()) != 0 && errno != ENOENT && result)
@@ -146,6 +181,19 @@ Result<std::vector<std::string>> KernelNodes::put_back() const {
   if (!result)
     return pass_on(result);
   return done;
+}
+
+bool has_groups(const Fd &container) {
+  // A container with groups looks for who can do this, and finds nobody; one without does not look.
+  constexpr unsigned long no_iommu_type = 0xffff'ffff;
+  if (::ioctl(container.get(), VFIO_SET_IOMMU, no_iommu_type) != 0 && errno == ENODEV)
+    return true;
+  // With its IOMMU set it does not look either. Without, nobody is there to answer this: EINVAL;
+  // ENODEV of iommufd in the container's place (CONFIG_IOMMUFD_VFIO_CONTAINER).
+  vfio_iommu_type1_info info{};
+  info.argsz = sizeof(info);
+  return ::ioctl(container.get(), VFIO_IOMMU_GET_INFO, &info) == 0 ||
+         (errno != EINVAL && errno != ENODEV);
 }
 
 } // namespace vfio_shim::cuse

@@ -3,6 +3,7 @@
 /// The kernel's own legacy nodes, where ours take their place for the whole host.
 #pragma once
 
+#include "vfio_shim/fd.hpp"
 #include "vfio_shim/result.hpp"
 #include "vfio_shim/topology.hpp"
 
@@ -33,6 +34,15 @@ public:
   /// @param name "vfio" or a group's number.
   Result<void> put_aside(const std::string &name) const;
 
+  /// Puts a node back that is aside, if the kernel has it still. See put_aside().
+  Result<void> put_back(const std::string &name) const;
+
+  /// Whether the kernel has a container node of its own, or makes one as soon as it is opened.
+  bool has_container() const;
+
+  /// Whether @p file is open on the kernel's container node.
+  bool is_container(const Fd &file) const;
+
   /// Removes what is aside under that name if the kernel has no such node any more.
   /// @return Whether that is so. If not, it may be so soon: a group goes after its last device.
   bool forget_if_gone(const std::string &name) const;
@@ -49,11 +59,15 @@ public:
 private:
   dev_t number_of(const std::string &name) const;
   Result<void> move_aside(const std::string &name) const;
+  Result<void> return_one(const std::string &name, dev_t number) const;
 
   topology::Roots roots_;
   std::filesystem::path place_; ///< Where programs look for them.
   std::filesystem::path aside_;
   mutable std::mutex mutex_; ///< So that what is looked up holds until it is acted upon.
 };
+
+/// Whether the kernel's container that @p container is open on has groups.
+bool has_groups(const Fd &container);
 
 } // namespace vfio_shim::cuse

@@ -2,6 +2,7 @@
 #include "cuse/server.hpp"
 
 #include "client/descriptor_reserve.hpp"
+#include "cuse/container_names.hpp"
 
 #include "vfio_shim/topology.hpp"
 
@@ -66,11 +67,14 @@ Result<void> Server::create_container_node() {
   auto number = numbers_->of_container();
   if (!number)
     return pass_on(number);
-  const std::string name = options_.prefix + "/vfio";
-  Fd connection = store_->adopt_name(Session::kept_name(name));
-  VFIO_SHIM_TRY(make_room("vfio"));
+  container_name_ = choose_container_name();
+  Fd connection = store_->adopt_name(Session::kept_name(container_name_));
+  if (container_name_ == options_.prefix + '/' + container_name)
+    VFIO_SHIM_TRY(make_room(container_name));
+  else
+    VFIO_SHIM_TRY(options_.kernel_nodes->put_back(container_name));
   auto node = ContainerNode::create(*pool_,
-                                    {.name = name,
+                                    {.name = container_name_,
                                      .number = std::move(*number),
                                      .permissions = options_.container,
                                      .store = store_.get(),
@@ -83,6 +87,60 @@ Result<void> Server::create_container_node() {
   return {};
 }
 
+/// The kernel's container stays where its groups' clients look for it. A worker goes on with the
+/// name that the one before it chose.
+std::string Server::choose_container_name() const {
+  const std::string own = options_.prefix + '/' + container_name;
+  const std::string beside = options_.prefix + '/' + container_name_beside_kernels;
+  const auto is_kept = [this](const std::string &name) {
+    const auto names = store_->names_with(Session::kept_name(name));
+    return std::ranges::find(names, Session::kept_name(name)) != names.end();
+  };
+  const bool kernel_has_one = options_.shares_directory() && options_.kernel_nodes->has_container();
+  return is_kept(beside) || (kernel_has_one && !is_kept(own)) ? beside : own;
+}
+
+/// Where the kernel's container has its place, clients that mean ours bring that one.
+WaysToContainers Server::ways_to_containers() const {
+  WaysToContainers ways{
+      .find = [container = container_](const Fd &file, const ContainerNode::User &who) {
+        return container->find(file, who);
+      }};
+  if (options_.shares_directory())
+    ways.make_substitute =
+        [container = container_, nodes = options_.kernel_nodes](
+            const Fd &file,
+            const ContainerNode::User &who) -> Result<std::optional<client::Substitute>> {
+      if (!nodes->is_container(file))
+        return std::nullopt;
+      if (has_groups(file))
+        return fail_for_operator(EBADFD, "the container has groups that stay with the kernel, and "
+                                         "this group is the shim's: none can have both "
+                                         "(docs/taking-over.md)");
+      auto opened = container->open_for(who);
+      if (!opened)
+        return pass_on(opened);
+      return std::optional(std::move(*opened));
+    };
+  return ways;
+}
+
+/// A group that is served stays so, whatever devices come to it.
+bool Server::is_to_serve(GroupId id) const {
+  return groups_.contains(id) || options_.groups_to_serve.has(id);
+}
+
+void Server::leave_to_kernel(const topology::Group &group) {
+  const bool shared = options_.shares_directory();
+  if (shared)
+    if (const auto done = options_.kernel_nodes->put_back(std::to_string(group.id.value)); !done)
+      spdlog::error("IOMMU group {} is not the kernel's again: {}", group.id.value,
+                    done.error().describe());
+  if (left_.insert(group.id).second)
+    spdlog::info("IOMMU group {} ({}) {}", group.id.value, group.devices.front().name,
+                 shared ? "stays with the kernel" : "is not served");
+}
+
 bool Server::follow_topology() {
   const auto groups = topology::groups();
   if (!groups) { // Nothing is known, so nothing has gone.
@@ -93,6 +151,10 @@ bool Server::follow_topology() {
   blind_ = false;
   std::set<GroupId> present;
   for (const topology::Group &group : *groups) {
+    if (!is_to_serve(group.id)) {
+      leave_to_kernel(group);
+      continue;
+    }
     present.insert(group.id);
     if (const auto known = groups_.find(group.id); known != groups_.end()) {
       (void)make_room(std::to_string(group.id.value)); // It may have gone and come since.
@@ -137,18 +199,14 @@ Result<std::shared_ptr<GroupNode>> Server::create_node(GroupId id) {
   const std::string name = fmt::format("{}/{}", options_.prefix, id.value);
   Fd connection = store_->adopt_name(Session::kept_name(name));
   VFIO_SHIM_TRY(make_room(std::to_string(id.value)));
-  return GroupNode::create(
-      *pool_,
-      {.name = name,
-       .number = std::move(*number),
-       .permissions = options_.groups,
-       .store = store_.get(),
-       .connection = std::move(connection)},
-      id, ledger_, *janitor_, left_in_clients_, calls_,
-      [container = container_](const Fd &file, const ContainerNode::User &who) {
-        return container->find(file, who);
-      },
-      observer_);
+  return GroupNode::create(*pool_,
+                           {.name = name,
+                            .number = std::move(*number),
+                            .permissions = options_.groups,
+                            .store = store_.get(),
+                            .connection = std::move(connection)},
+                           id, ledger_, *janitor_, left_in_clients_, calls_, ways_to_containers(),
+                           observer_);
 }
 
 void Server::make_node(const topology::Group &group) {

@@ -6,6 +6,7 @@
 #include "cuse/call_book.hpp"
 #include "cuse/client_notes.hpp"
 #include "cuse/container_node.hpp"
+#include "cuse/group_choice.hpp"
 #include "cuse/group_node.hpp"
 #include "cuse/janitor.hpp"
 #include "cuse/kernel_nodes.hpp"
@@ -35,6 +36,7 @@ namespace vfio_shim::cuse {
 /// How a server's nodes look and behave.
 struct ServerOptions {
   std::string prefix; ///< The nodes' directory below /dev: "vfio".
+  GroupChoice groups_to_serve{};
   NodePermissions container{.mode = 0666, .owner = 0, .group = 0};
   NodePermissions groups{.mode = 0600, .owner = 0, .group = 0};
   NumberBlock numbers; ///< Of no other daemon.
@@ -45,6 +47,9 @@ struct ServerOptions {
   std::function<bool(const Client &)> express{}; ///< See ContainerOptions; with iommufd only.
   /// Those whose place ours take; nullptr: none. Outlives the server.
   const KernelNodes *kernel_nodes = nullptr;
+
+  /// Whether there are to be groups of the kernel's beside ours, in the same directory.
+  bool shares_directory() const { return kernel_nodes != nullptr && !groups_to_serve.is_all(); }
 };
 
 /// What a worker that has died has left.
@@ -119,6 +124,10 @@ private:
   void adopt_residents(const observe::Inheritance &state);
   void make_node(const topology::Group &group);
   Result<std::shared_ptr<GroupNode>> create_node(GroupId id);
+  std::string choose_container_name() const;
+  WaysToContainers ways_to_containers() const;
+  bool is_to_serve(GroupId id) const;
+  void leave_to_kernel(const topology::Group &group);
   Result<void> make_room(const std::string &name) const;
   void forget_kernel_node(GroupId id);
   void look_after_abandoned();
@@ -137,8 +146,10 @@ private:
       pool_; ///< Its end waits for the last call, so all that calls use is still there.
   std::shared_ptr<ContainerNode> container_;
   std::map<GroupId, std::shared_ptr<GroupNode>> groups_;
-  std::set<GroupId> missing_; ///< Groups without a node, which was logged.
-  bool blind_ = false;        ///< sysfs could not be read, which was logged.
+  std::string container_name_; ///< "vfio/vfio"
+  std::set<GroupId> missing_;  ///< Groups without a node, which was logged.
+  std::set<GroupId> left_;     ///< Groups that are not to be served, which was logged.
+  bool blind_ = false;         ///< sysfs could not be read, which was logged.
 };
 
 } // namespace vfio_shim::cuse

@@ -58,7 +58,7 @@ void Server::adopt_state(observe::Inheritance &state, const Succession &successi
   });
   std::erase_if(state.containers, [&](const ContainerState &container) {
     const bool again =
-        container.opening == 0 || succession.opens(options_.prefix + "/vfio", container.opening);
+        container.opening == 0 || succession.opens(container_name_, container.opening);
     if (again)
       ledger_.container_gone(container.record);
     return again;

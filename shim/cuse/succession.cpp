@@ -65,6 +65,10 @@ void Succession::sort_out(const std::shared_ptr<Session> &session, Message messa
   if (is_predecessors(message)) {
     if (opcode == FUSE_IOCTL && message.command() == identify_)
       return session->answer(message.number(), ENOTTY);
+    if (opcode == FUSE_OPEN) { // For a client, whose call comes again.
+      ended_opens_.emplace(session->name(), message.first_number());
+      return session->answer(message.number(), EINTR);
+    }
     // Its end waits for this. What there is to do is done later all the same.
     if (opcode == FUSE_RELEASE)
       session->answer(message.number(), 0);
@@ -78,6 +82,8 @@ std::vector<Succession::Held> Succession::messages() && {
 }
 
 bool Succession::opens(const std::string &device, std::uint64_t number) const {
+  if (ended_opens_.contains({device, number}))
+    return true;
   return std::ranges::any_of(held_, [&](const Held &held) {
     return held.message.opcode() == FUSE_OPEN && held.session->name() == device &&
            held.message.first_number() == number;

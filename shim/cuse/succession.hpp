@@ -43,7 +43,8 @@ public:
   /// What there is to do, in the order in which the kernel sent it the first time.
   std::vector<Held> messages() &&;
 
-  /// Whether there is a message of that device and number which opens it.
+  /// Whether there is a message of that device and number which opens it, or was one of a worker
+  /// that has died.
   bool opens(const std::string &device, std::uint64_t number) const;
 
   /// The calls among these, by their open file and their first number.
@@ -60,6 +61,7 @@ private:
   std::set<Pid> predecessors_;
   bool predecessors_live_ = true;
   std::vector<Held> held_;
+  std::set<std::pair<std::string, std::uint64_t>> ended_opens_;
 };
 
 } // namespace vfio_shim::cuse

@@ -19,6 +19,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <poll.h>
 #include <spdlog/spdlog.h>
 #include <sys/prctl.h>
@@ -51,10 +52,19 @@ Result<void> check_requirements(const DaemonOptions &options) {
                                    "build the kernel with CONFIG_CUSE",
                                    errno_name(errno)));
   VFIO_SHIM_TRY(check_backend(options.server.backend));
-  if (!options.wait_for_devices && topology::scan().empty())
+  if (options.wait_for_devices)
+    return {};
+  const auto groups = topology::scan();
+  if (groups.empty())
     return fail(ENODEV,
                 "no device has a VFIO cdev (/sys/class/vfio-dev): bind one to vfio-pci on a kernel "
                 "with CONFIG_VFIO_DEVICE_CDEV, or give --wait-for-devices");
+  const auto &choice = options.server.groups_to_serve;
+  if (std::ranges::none_of(groups, [&](const auto &group) { return choice.has(group.id); }))
+    return fail(ENODEV, fmt::format("no group is left to serve by {} {}: bind a device of another "
+                                    "one to vfio-pci, or give --wait-for-devices",
+                                    choice.left_out ? "--except" : "--devices",
+                                    fmt::join(choice.devices, ",")));
   return {};
 }
 
@@ -269,6 +279,10 @@ void say_that_it_serves(const Shared &shared, const cuse::Server &server, bool t
   else
     spdlog::info("serving {} group(s) in /dev/{} on {}", server.group_count(),
                  options.server.prefix, backend_name(options.server.backend));
+  if (const auto unknown = options.server.groups_to_serve.unknown();
+      !unknown.empty() && !taken_over)
+    spdlog::warn("no IOMMU group has {} yet: look with `lspci -D`, or wait for it to come",
+                 fmt::join(unknown, ", "));
   if (options.ready && !taken_over)
     options.ready();
 }

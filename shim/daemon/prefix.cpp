@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "daemon/prefix.hpp"
 
+#include "cuse/container_names.hpp"
 #include "observe/ledger_directory.hpp"
 #include "observe/ledger_reader.hpp"
 
@@ -43,8 +44,19 @@ bool is_taken_over(const topology::Roots &roots) {
   return fs::exists(topology::nodes_put_aside(roots), error) && is_served(legacy_directory);
 }
 
+bool shares_with_kernel(const topology::Roots &roots) {
+  std::error_code error;
+  return fs::exists(roots.dev / legacy_directory / cuse::container_name_beside_kernels, error);
+}
+
 std::string default_prefix(const topology::Roots &roots) {
   return kernel_has_legacy_nodes(roots) && !is_taken_over(roots) ? "vfio-shim" : legacy_directory;
+}
+
+fs::path container_node(const std::string &prefix, const topology::Roots &roots) {
+  const fs::path beside = roots.dev / prefix / cuse::container_name_beside_kernels;
+  std::error_code error;
+  return fs::exists(beside, error) ? beside : roots.dev / prefix / cuse::container_name;
 }
 
 bool is_served(const std::string &prefix) {

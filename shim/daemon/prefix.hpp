@@ -8,6 +8,7 @@
 #include "vfio_shim/topology.hpp"
 
 #include <chrono>
+#include <filesystem>
 #include <string>
 
 namespace vfio_shim::daemon {
@@ -18,8 +19,14 @@ bool kernel_has_legacy_nodes(const topology::Roots &roots = {});
 /// Whether a daemon serves in the place of the kernel's own nodes.
 bool is_taken_over(const topology::Roots &roots = {});
 
+/// Whether that daemon has left groups, and the container's node, to the kernel.
+bool shares_with_kernel(const topology::Roots &roots = {});
+
 /// "vfio" where the kernel has no legacy nodes, or they are taken over; else "vfio-shim".
 std::string default_prefix(const topology::Roots &roots = {});
+
+/// The container node of the daemon that serves @p prefix.
+std::filesystem::path container_node(const std::string &prefix, const topology::Roots &roots = {});
 
 /// Whether a daemon serves @p prefix now, or its nodes are kept for one that comes back.
 bool is_served(const std::string &prefix);

@@ -1,4 +1,5 @@
 #!/bin/bash
+# SPDX-License-Identifier: MIT
 # Records Debian's QEMU booting from the NVMe drive, replays that on every backend, compares, and looks at the page in a browser.
 # Usage: test-compare.sh [--out DIR]     (default: build/programs/compare, emptied first). Exit status: 0 when all went well.
 set -euo pipefail
@@ -8,7 +9,7 @@ out=$top/build/programs/compare
 case "${1-}:$#" in
 :0) rm -rf "$out" ;;
 --out:2) out=$2 ;;
-*) sed -n '3s/^# //p' "$0" >&2; exit 2 ;;
+*) sed -n '4s/^# //p' "$0" >&2; exit 2 ;;
 esac
 mkdir -p "$out"
 

@@ -1,4 +1,5 @@
 #!/bin/bash
+# SPDX-License-Identifier: MIT
 # Usage: test-ovs.sh PROVIDER       see test-programs.sh
 set -euo pipefail
 exec "$(dirname "$(readlink -f "$0")")/test-programs.sh" "${1:?provider}" ovs-dpdk

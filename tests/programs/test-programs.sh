@@ -1,4 +1,5 @@
 #!/bin/bash
+# SPDX-License-Identifier: MIT
 # Runs whole, unmodified programs in the test machine, in one boot, and checks from outside what they did to the devices.
 # Usage: test-programs.sh [--kernel full|cdev] [--out DIR] PROVIDER [PROGRAM...]
 #   PROVIDER is one of with-provider's: type1, kernel-compat, shim, shim-dying, shim-run.
@@ -15,7 +16,7 @@ port=$((10000 + RANDOM % 50000))
 declare -A write_at=([qemu-tcg]=32 [qemu-kvm]=48 [qemu-viommu]=40)
 declare -A length=([dpdk-hugepages]=300 [dpdk-private]=900 [dpdk-none]=1500 [dpdk-shared]=600 [ovs-dpdk]=400)
 
-usage() { sed -n '3,9s/^# \?//p' "$0" >&2; exit 2; }
+usage() { sed -n '4,10s/^# \?//p' "$0" >&2; exit 2; }
 say() { echo "test-programs: $*"; }
 die() { say "$@" >&2; exit 1; }
 

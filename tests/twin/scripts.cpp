@@ -413,10 +413,8 @@ rc::Gen<std::vector<Operation>> beginnings(const Scope &scope) {
   SetContainer second_group;
   second_group.group = 1;
   if (!scope.set_up)
-    return choose<std::vector<Operation>>({{8, set},
-                                           {4, set_v1},
-                                           {1, with(set, {GetDeviceFd{}})},
-                                           {1, with(set_v1, {GetDeviceFd{}})}});
+    return choose<std::vector<Operation>>(
+        {{2, with(set, {GetDeviceFd{}})}, {1, with(set_v1, {GetDeviceFd{}})}});
   return choose<std::vector<Operation>>({
       {1, {}},
       {1, opened},

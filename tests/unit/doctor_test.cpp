@@ -112,7 +112,8 @@ protected:
                         .run = root() / "run",
                         .sbin = root() / "sbin",
                         .etc = root() / "etc",
-                        .state = root() / "state"});
+                        .state = root() / "state",
+                        .programs = {root() / "bin", root() / "sbin"}});
   }
 
   test::FakeSysfs sysfs;
@@ -151,7 +152,8 @@ TEST_F(DoctorTest, SaysSomethingOfEachThingOnAnEmptyMachine) {
       examine(Machine::at({.kernel = {.sys = "/nonexistent", .dev = "/nonexistent"},
                            .proc = "/nonexistent",
                            .boot = "/nonexistent",
-                           .sbin = "/nonexistent"}),
+                           .sbin = "/nonexistent",
+                           .programs = {}}),
               "");
   EXPECT_FALSE(ready(findings));
   for (const Finding &finding : findings) {
@@ -478,6 +480,105 @@ TEST_F(DoctorTest, TellsOfDaemons) {
   expect_note(check_daemon(served, "other"), "/dev/other", "vfio-shim serve --prefix other");
 }
 
+// --- distributions
+
+class DistributionTest : public DoctorTest {
+protected:
+  void set_distribution(const std::string &id, const std::string &like, const std::string &name) {
+    write("etc/os-release", "PRETTY_NAME=\"" + name + "\"\nID=" + id + "\n" +
+                                (like.empty() ? "" : "ID_LIKE=\"" + like + "\"\n"));
+  }
+  /// What mends it that this kernel has no iommufd.
+  std::string remedy() {
+    remove("dev/iommu");
+    remove("proc/misc");
+    set_config({"CUSE=m", "VFIO_PCI=m"});
+    return check_iommufd(machine()).remedy;
+  }
+};
+
+TEST_F(DistributionTest, IsNamedWithItsKernel) {
+  set_distribution("debian", "", "Debian GNU/Linux 13 (trixie)");
+  EXPECT_NE(check_kernel(machine()).found.find("on Debian GNU/Linux 13 (trixie)"),
+            std::string::npos);
+  write("proc/sys/kernel/osrelease", "6.1.0-30-amd64\n");
+  expect_missing(check_kernel(machine()), "Linux 6.1.0-30-amd64 on Debian", "linux-source");
+}
+
+TEST_F(DistributionTest, HasItsOwnWayToAKernel) {
+  set_distribution("debian", "", "Debian GNU/Linux 13 (trixie)");
+  EXPECT_NE(remedy().find("apt install linux-source"), std::string::npos) << remedy();
+  expect_missing(check_cdev((remove("sys/class/vfio-dev/vfio0/dev"), machine())), "makes none",
+                 "apt install linux-source");
+  set_distribution("ubuntu", "debian", "Ubuntu 22.04.5 LTS");
+  EXPECT_NE(remedy().find("linux-generic-hwe-22.04"), std::string::npos) << remedy();
+  set_distribution("rocky", "rhel centos fedora", "Rocky Linux 9.2");
+  EXPECT_NE(remedy().find("Enterprise Linux"), std::string::npos) << remedy();
+  set_distribution("opensuse-tumbleweed", "opensuse suse", "openSUSE Tumbleweed");
+  EXPECT_NE(remedy().find("zypper install kernel-source"), std::string::npos) << remedy();
+  set_distribution("exotic", "", "Exotic Linux");
+  EXPECT_NE(remedy().find("CONFIG_IOMMUFD=y"), std::string::npos) << remedy();
+}
+
+TEST_F(DistributionTest, MayHaveBroughtCdevsToAnOlderKernel) {
+  write("proc/sys/kernel/osrelease", "5.14.0-427.el9.x86_64\n");
+  write("boot/config-5.14.0-427.el9.x86_64", "CONFIG_VFIO_DEVICE_CDEV=y\n");
+  expect_ok(check_kernel(machine()));
+  write("boot/config-5.14.0-427.el9.x86_64", "CONFIG_VFIO=m\n");
+  expect_missing(check_kernel(machine()), "too old", "6.6");
+}
+
+// --- the shim's own label
+
+TEST_F(DoctorTest, NotesASecurityModulesLabelThatConfines) {
+  const auto label = [this](const std::string &text) {
+    write("proc/self/attr/current", text);
+    return check_own_label(machine());
+  };
+  expect_ok(label("unconfined\n"));
+  expect_ok(label(std::string("unconfined\0", 11)));
+  expect_ok(label("system_u:system_r:unconfined_service_t:s0\n"));
+  expect_ok(label("system_u:system_r:spc_t:s0\n"));
+  expect_ok(label("vfio-shim (complain)\n"));
+  expect_note(label("containers-default-0.57.4 (enforce)\n"), "containers-default",
+              "apparmor=unconfined");
+  expect_note(label("system_u:system_r:container_t:s0:c34,c579\n"), "container_t", "label=disable");
+  write("sys/fs/selinux/enforce", "0");
+  expect_ok(label("system_u:system_r:container_t:s0:c34,c579\n"));
+}
+
+// --- who starts virtual machines
+
+TEST_F(DoctorTest, TellsWhoseNodesVirtualMachinesWillFind) {
+  expect_ok(check_starters(machine()));
+  write("sbin/libvirtd");
+  write("proc/77/comm", "qemu-system-x86\n");
+  expect_note(check_starters(machine()), "libvirtd, qemu-system-x86_64 (runs): find no nodes",
+              "vfio-shim serve");
+  write("sys/class/misc/vfio/dev", "10:196\n");
+  expect_note(check_starters(machine()), "find the kernel's own nodes", "--take-over");
+  auto served = machine();
+  served.daemons = {{.pid = Pid{42}, .prefix = "vfio-shim"}};
+  expect_note(check_starters(served), "find the kernel's own nodes", "--take-over");
+  served.daemons = {{.pid = Pid{42}, .prefix = "vfio"}};
+  expect_ok(check_starters(served));
+  write("dev/vfio/vfio-shim");
+  expect_ok(check_starters(served));
+  EXPECT_NE(check_starters(served).found.find("left to it"), std::string::npos);
+}
+
+TEST_F(DoctorTest, NotesWhoHasAGroupOfTheKernelsOpen) {
+  write("proc/77/comm", "qemu-system-x86\n");
+  fs::create_directories(root() / "proc/77/fd");
+  fs::create_symlink(root() / "dev/vfio/vfio", root() / "proc/77/fd/3");
+  write("sys/class/misc/vfio/dev", "10:196\n");
+  expect_ok(check_open_nodes(machine()));
+  fs::create_symlink(root() / "dev/vfio/5", root() / "proc/77/fd/4");
+  expect_note(check_open_nodes(machine()), "qemu-system-x86[77] has", "--except");
+  remove("sys/class/misc/vfio");
+  expect_ok(check_open_nodes(machine()));
+}
+
 // --- the report
 
 const std::vector<Finding> some_findings = {ok("/dev/cuse", "can be opened"),
@@ -554,13 +655,27 @@ TEST_F(DoctorTest, TellsThatNoMajorIsLeft) {
 
 TEST_F(DoctorTest, FindsRulesThatMeanTheKernelsNodes) {
   write("etc/udev/rules.d/10-kvm.rules", "# SUBSYSTEM==\"vfio\"\nKERNEL==\"kvm\"\n");
-  write("etc/systemd/system/vm.service", "[Service]\nDeviceAllow=/dev/vfio/vfio rw\n");
   expect_ok(check_rules(machine()));
   write("etc/systemd/system/vm.service.d/devices.conf", "[Service]\nDeviceAllow=char-vfio rw\n");
-  expect_trouble(check_rules(machine()), Outcome::note, "devices.conf names", "device-numbers");
+  expect_note(check_rules(machine()), "devices.conf (char-vfio)", "device-numbers");
+  write("etc/udev/rules.d/20-vfio.rules", "SUBSYSTEM == \"vfio\", GROUP=\"kvm\"\n");
+  expect_note(check_rules(machine()), "20-vfio.rules (SUBSYSTEM==\"vfio\"), ", "device-numbers");
   remove("etc/systemd/system/vm.service.d");
-  write("etc/udev/rules.d/20-vfio.rules", "SUBSYSTEM==\"vfio\", GROUP=\"kvm\"\n");
-  expect_trouble(check_rules(machine()), Outcome::note, "20-vfio.rules names", "device-numbers");
+  write("etc/udev/rules.d/20-vfio.rules", "KERNEL==\"vfio\", MODE=\"0666\"\n");
+  expect_note(check_rules(machine()), "20-vfio.rules (KERNEL==\"vfio\")", "device-numbers");
+  remove("etc/udev");
+  write("etc/containers/systemd/vm.container", "PodmanArgs=--device-cgroup-rule 'c 10:196 rw'\n");
+  expect_note(check_rules(machine()), "vm.container (10:196)", "device-numbers");
+}
+
+TEST_F(DoctorTest, FindsUnitsThatLookForNodesTooEarly) {
+  write("etc/systemd/system/vm.service", "[Service]\nDeviceAllow=/dev/vfio/vfio rw\n");
+  expect_note(check_rules(machine()), "vm.service allows /dev/vfio by path",
+              "After=vfio-shim.service");
+  write("etc/systemd/system/other.service", "[Unit]\nAfter=vfio-shim.service\n");
+  EXPECT_EQ(check_rules(machine()).outcome, Outcome::note) << "that is another unit";
+  write("etc/systemd/system/vm.service.d/order.conf", "[Unit]\nAfter=vfio-shim.service\n");
+  expect_ok(check_rules(machine()));
 }
 
 } // namespace

@@ -191,7 +191,8 @@ TEST(StatusJsonTest, HasTheKeysThatAreDocumented) {
   EXPECT_EQ(object.at("alive"), true);
   EXPECT_EQ(object.at("since"), "2027-01-15T07:57:00Z");
   EXPECT_EQ(object.at("kernel"), "7.2.13");
-  EXPECT_EQ(object.at("nodes"), json::parse(R"({"container": true, "groups": [2, 6]})"));
+  EXPECT_EQ(object.at("nodes"),
+            json::parse(R"({"container": true, "groups": [2, 6], "kept_by_kernel": []})"));
   EXPECT_EQ(object.at("records_refused"), 0);
   EXPECT_EQ(object.at("records_torn"), 0);
   EXPECT_EQ(object.at("groups_without_container"), json::array());
@@ -247,6 +248,32 @@ TEST(NodesTest, AreThoseThatAreThere) {
   EXPECT_EQ(nodes.groups, (std::vector{GroupId{3}, GroupId{12}}));
   EXPECT_FALSE(none.container);
   EXPECT_TRUE(none.groups.empty());
+}
+
+TEST(NodesTest, TellsTheKernelsOwnFromOurs) {
+  const auto root =
+      std::filesystem::temp_directory_path() / fmt::format("status-test.{}", ::getpid());
+  const auto kernels = [&root](const std::string &node, const std::string &entry) {
+    std::filesystem::create_symlink("/dev/null", root / "dev/vfio" / node); // 1:3
+    std::filesystem::create_directories(root / "sys/class" / entry);
+    std::ofstream(root / "sys/class" / entry / "dev") << "1:3\n";
+  };
+  std::filesystem::create_directories(root / "dev/vfio");
+  kernels("vfio", "misc/vfio");
+  kernels("7", "vfio/7");
+  kernels("5", "vfio/5");
+  std::filesystem::create_symlink("/dev/zero", root / "dev/vfio/6"); // Ours; the kernel's is aside.
+  std::filesystem::create_directories(root / "sys/class/vfio/6");
+  std::ofstream(root / "sys/class/vfio/6/dev") << "1:3\n";
+  const topology::Roots roots{.sys = root / "sys", .dev = root / "dev"};
+  const auto without = find_nodes("vfio", roots);
+  std::ofstream(root / "dev/vfio/vfio-shim").put('\n');
+  const auto with = find_nodes("vfio", roots);
+  std::filesystem::remove_all(root);
+  EXPECT_FALSE(without.container);
+  EXPECT_TRUE(with.container);
+  EXPECT_EQ(with.groups, std::vector{GroupId{6}});
+  EXPECT_EQ(with.kept_by_kernel, (std::vector{GroupId{5}, GroupId{7}}));
 }
 
 // --- the command, on a ledger of our own

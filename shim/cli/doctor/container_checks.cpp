@@ -2,7 +2,10 @@
 #include "cli/doctor/checks.hpp"
 #include "cli/doctor/system_files.hpp"
 
+#include <algorithm>
+#include <array>
 #include <sstream>
+#include <string_view>
 
 #include <fmt/format.h>
 
@@ -32,6 +35,20 @@ std::string mounted_at(const Machine &machine, const fs::path &place) {
     rest >> type; // What is mounted last hides the others.
   }
   return type;
+}
+
+/// Domains of SELinux that may do what root may.
+constexpr std::array<std::string_view, 6> unconfined_domains = {
+    "unconfined_t", "unconfined_service_t", "spc_t", "initrc_t", "sysadm_t", "kernel_t"};
+
+/// "container_t" of "system_u:system_r:container_t:s0:c1,c2"; "" if it is no such label.
+std::string selinux_domain(const std::string &label) {
+  std::istringstream parts(label);
+  std::string part;
+  for (int skipped = 0; skipped < 3; ++skipped)
+    if (!std::getline(parts, part, ':'))
+      return {};
+  return part;
 }
 
 } // namespace
@@ -73,6 +90,35 @@ Finding check_own_filter(const Machine &machine) {
   return note(subject, "has a filter: a client that has one, too, gets EBUSY for its device",
               "start the container without (podman run --security-opt seccomp=unconfined); for a "
               "service, see what systemd-analyze security says of SystemCallFilter");
+}
+
+Finding check_own_label(const Machine &machine) {
+  const std::string subject = "own LSM label";
+  std::string label = first_line(machine.roots.proc / "self/attr/current");
+  label.erase(std::find(label.begin(), label.end(), '\0'), label.end());
+  if (label.empty() || label == "unconfined" || label == "kernel")
+    return ok(subject, "none that confines");
+  if (label.ends_with("(complain)"))
+    return ok(subject, fmt::format("{}, which AppArmor only logs", label));
+  if (label.ends_with(")"))
+    return note(subject,
+                fmt::format("AppArmor's profile {}: it must allow ptrace of the clients, "
+                            "and /dev",
+                            label),
+                "start the container without (podman run --security-opt apparmor=unconfined), or "
+                "add `ptrace (trace, read),` to the profile");
+  const std::string domain = selinux_domain(label);
+  if (domain.empty() || std::ranges::find(unconfined_domains, domain) != unconfined_domains.end())
+    return ok(subject, fmt::format("{}, which is not confined", label));
+  if (first_line(machine.roots.kernel.sys / "fs/selinux/enforce") == "0")
+    return ok(subject, fmt::format("{}, and SELinux is permissive", label));
+  return note(subject,
+              fmt::format("SELinux's domain {}: it must allow ptrace of the clients, and "
+                          "making nodes in /dev",
+                          domain),
+              "start the container without (podman run --security-opt label=disable); for a "
+              "service: semanage permissive -a " +
+                  domain);
 }
 
 } // namespace vfio_shim::cli::doctor

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "cli/doctor/checks.hpp"
+#include "cli/doctor/distribution.hpp"
 #include "cli/doctor/system_files.hpp"
 
 #include <algorithm>
@@ -114,7 +115,8 @@ Finding check_cdev(const Machine &machine) {
     return ok(subject, "the kernel makes them");
   const Setting setting = machine.config.of("VFIO_DEVICE_CDEV");
   if (setting == Setting::off || !devices.empty())
-    return missing(subject, "the kernel makes none", rebuild_with("VFIO_DEVICE_CDEV"));
+    return missing(subject, "the kernel makes none",
+                   kernel_with_iommufd(machine, "VFIO_DEVICE_CDEV"));
   if (!is_there(entries))
     return missing(subject, "VFIO is not loaded", "modprobe vfio-pci");
   if (setting == Setting::unknown)
@@ -185,7 +187,9 @@ Finding check_nodes(const Machine &machine, const std::string &prefix) {
   if (!daemon::kernel_has_legacy_nodes(machine.roots.kernel))
     return ok(subject, fmt::format("the kernel has none; `serve` makes them in /dev/{}", served));
   if (daemon::is_taken_over(machine.roots.kernel))
-    return ok(subject, "a daemon has taken the place of the kernel's own in /dev/vfio");
+    return ok(subject,
+              fmt::format("a daemon has taken the place of {}the kernel's own in /dev/vfio",
+                          daemon::shares_with_kernel(machine.roots.kernel) ? "some of " : ""));
   if (served == "vfio")
     return missing(
         subject, "the kernel has its own in /dev/vfio",

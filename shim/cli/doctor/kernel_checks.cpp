@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "cli/doctor/checks.hpp"
+#include "cli/doctor/distribution.hpp"
 #include "cli/doctor/system_files.hpp"
 
 #include "vfio_shim/fd.hpp"
@@ -50,7 +51,8 @@ Finding no_driver_node(const Machine &machine, const DriverNode &node, std::stri
   switch (machine.config.of(node.option)) {
   case Setting::off:
     return missing(subject, fmt::format("{}: the kernel was built without it", found),
-                   rebuild_with(node.option));
+                   node.option == iommu_node.option ? kernel_with_iommufd(machine, node.option)
+                                                    : rebuild_with(node.option));
   case Setting::module:
   case Setting::built_in:
     break;
@@ -157,13 +159,17 @@ Finding check_feature(const Machine &machine, std::string subject, KernelVersion
 Finding check_kernel(const Machine &machine) {
   const std::string subject = "kernel";
   constexpr KernelVersion first_with_cdev{.major = 6, .minor = 6};
-  if (KernelVersion::parse(machine.release) < first_with_cdev)
-    return missing(subject, fmt::format("Linux {}: too old for VFIO cdevs", machine.release),
-                   "use Linux 6.6 or later");
+  const std::string distribution = distribution_name(machine);
+  const std::string name = fmt::format("Linux {}{}{}", machine.release,
+                                       distribution.empty() ? "" : " on ", distribution);
+  // Some distributions have brought it to kernels with older numbers.
+  const bool brought_back = machine.config.of("VFIO_DEVICE_CDEV") == Setting::built_in;
+  if (KernelVersion::parse(machine.release) < first_with_cdev && !brought_back)
+    return missing(subject, fmt::format("{}: too old for VFIO cdevs, which came with 6.6", name),
+                   kernel_with_iommufd(machine));
   if (machine.config.source().empty())
-    return note(subject, fmt::format("Linux {}; how it was built is unknown", machine.release));
-  return ok(subject,
-            fmt::format("Linux {}, configuration in {}", machine.release, machine.config.source()));
+    return note(subject, fmt::format("{}; how it was built is unknown", name));
+  return ok(subject, fmt::format("{}, configuration in {}", name, machine.config.source()));
 }
 
 Finding check_cuse(const Machine &machine) {

@@ -23,6 +23,9 @@ struct MachineRoots {
   std::filesystem::path sbin = "/usr/sbin";
   std::filesystem::path etc = "/etc";
   std::filesystem::path state = "/var/lib/vfio-shim";
+  /// Where programs are installed.
+  std::vector<std::filesystem::path> programs = {"/usr/local/sbin", "/usr/local/bin", "/usr/sbin",
+                                                 "/usr/bin", "/usr/libexec"};
 };
 
 /// The machine to examine. The checks look at nothing else.

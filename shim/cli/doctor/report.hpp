@@ -28,7 +28,8 @@ std::string report_text(const std::vector<Finding> &findings, bool colour);
 ///     {"check": "/dev/cuse", "outcome": "ok", "found": "can be opened", "remedy": null},
 ///     {"check": "/dev/iommu", "outcome": "missing", "found": "is not there",
 ///      "remedy": "modprobe iommufd"}     // "ok", "note" or "missing"
-///   ]
+///   ],
+///   "tried": [...]                       // with --try: see trial_json()
 /// }
 /// @endcode
 nlohmann::ordered_json report_json(const std::vector<Finding> &findings);

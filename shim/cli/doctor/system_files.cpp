@@ -19,7 +19,9 @@ bool is_there(const fs::path &path) {
 
 std::string text_of(const fs::path &path) {
   std::ifstream file(path);
-  return {std::istreambuf_iterator<char>(file), {}};
+  std::ostringstream text;
+  text << file.rdbuf(); // It catches what the buffer throws for files that can be opened, not read.
+  return text.str();
 }
 
 std::string first_line(const fs::path &path) {
