@@ -189,12 +189,18 @@ Result<void> IommufdBackend::claim(const topology::Group &group) {
 }
 
 Result<void> IommufdBackend::attach_claimed() {
-  for (auto &[id, group] : claimed_) {
-    VFIO_SHIM_TRY(ensure_anchor(group.devices));
-    for (BoundDevice &device : group.devices)
-      if (device.bound() && !device.attached())
-        VFIO_SHIM_TRY(attach(group, device));
-  }
+  Result<void> all;
+  for (auto &[id, group] : claimed_)
+    if (auto done = attach_all_of(group); !done && all)
+      all = std::move(done);
+  return all;
+}
+
+Result<void> IommufdBackend::attach_all_of(ClaimedGroup &group) {
+  VFIO_SHIM_TRY(ensure_anchor(group.devices));
+  for (BoundDevice &device : group.devices)
+    if (device.bound() && !device.attached())
+      VFIO_SHIM_TRY(attach(group, device));
   return {};
 }
 

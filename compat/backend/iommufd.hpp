@@ -91,6 +91,7 @@ private:
   Result<std::shared_ptr<Domain>> make_domain(const BoundDevice &device);
   Domains domains() const;
   Result<void> ensure_anchor(Devices &devices);
+  Result<void> attach_all_of(ClaimedGroup &group);
   BoundDevice *find(GroupId group, std::string_view name);
 
   std::shared_ptr<FileStore> store_;

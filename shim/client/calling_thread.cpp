@@ -31,7 +31,10 @@ namespace {
 ///
 /// @param files Of the thread.
 bool has_ipc_lock(Tid thread, MemoryFiles &files) {
-  static const std::string our_namespace = MemoryFiles().user_namespace(Tid{::getpid()});
+  static const std::string our_namespace = [] {
+    std::string name = MemoryFiles().user_namespace(Tid{::getpid()});
+    return name.empty() ? "unknown" : name; // Then all are charged.
+  }();
   __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = thread.value};
   std::array<__user_cap_data_struct, _LINUX_CAPABILITY_U32S_3> sets{};
   return ::syscall(SYS_capget, &header, sets.data()) == 0 &&

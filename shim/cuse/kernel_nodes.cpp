@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "cuse/kernel_nodes.hpp"
 
+#include "abi/iommufd.hpp"
+
 #include <cerrno>
 #include <cstdio>
 #include <fstream>
@@ -188,12 +190,13 @@ bool has_groups(const Fd &container) {
   constexpr unsigned long no_iommu_type = 0xffff'ffff;
   if (::ioctl(container.get(), VFIO_SET_IOMMU, no_iommu_type) != 0 && errno == ENODEV)
     return true;
-  // With its IOMMU set it does not look either. Without, nobody is there to answer this: EINVAL;
-  // ENODEV of iommufd in the container's place (CONFIG_IOMMUFD_VFIO_CONTAINER).
-  vfio_iommu_type1_info info{};
-  info.argsz = sizeof(info);
-  return ::ioctl(container.get(), VFIO_IOMMU_GET_INFO, &info) == 0 ||
-         (errno != EINVAL && errno != ENODEV);
+  // With its IOMMU set it does not look either, and type1 finds no argument here: EFAULT, before it
+  // takes a lock that its client may hold for ever. Without, nobody is there to answer: EINVAL.
+  if (::ioctl(container.get(), VFIO_IOMMU_GET_INFO, nullptr) == 0 || errno != EFAULT)
+    return errno != EINVAL;
+  // Of iommufd in the container's place (CONFIG_IOMMUFD_VFIO_CONTAINER) that says nothing yet.
+  abi::IommuVfioIoas ioas{.op = abi::vfio_ioas_get};
+  return ::ioctl(container.get(), abi::iommu_vfio_ioas, &ioas) == 0 || errno != ENODEV;
 }
 
 } // namespace vfio_shim::cuse

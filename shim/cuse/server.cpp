@@ -71,7 +71,7 @@ Result<void> Server::create_container_node() {
   Fd connection = store_->adopt_name(Session::kept_name(container_name_));
   if (container_name_ == options_.prefix + '/' + container_name)
     VFIO_SHIM_TRY(make_room(container_name));
-  else
+  else if (options_.kernel_nodes != nullptr) // Or the daemon before this one was told otherwise.
     VFIO_SHIM_TRY(options_.kernel_nodes->put_back(container_name));
   auto node = ContainerNode::create(*pool_,
                                     {.name = container_name_,

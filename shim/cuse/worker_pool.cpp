@@ -120,8 +120,11 @@ void WorkerPool::remove(const Session &session) {
   ::epoll_ctl(waiting_.epoll.get(), EPOLL_CTL_DEL, session.fd(), nullptr);
   const auto found = std::ranges::find_if(
       sessions_, [&session](const auto &entry) { return entry.second->session.get() == &session; });
-  if (found != sessions_.end())
-    sessions_.erase(found);
+  if (found == sessions_.end())
+    return;
+  found->second->keeper = {}; // Who has it looks for no further message.
+  found->second->under_way = false;
+  sessions_.erase(found);
 }
 
 /// With the lock held.
@@ -315,6 +318,8 @@ void WorkerPool::let_others_in() {
 
 /// The timer's rounds, which end when nothing is kept any more.
 void WorkerPool::look_for_overdue() {
+  std::uint64_t rounds = 0; // The next one comes when this one has been read.
+  [[maybe_unused]] const ssize_t got = ::read(waiting_.overdue.get(), &rounds, sizeof(rounds));
   const std::scoped_lock lock(mutex_);
   const auto now = Pace::Clock::now();
   timing_ = false;

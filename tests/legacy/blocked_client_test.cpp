@@ -91,7 +91,7 @@ TEST_P(BlockedClient, ItsGroupIsOpenedManyTimesByFewThreads) {
 
 /// The daemon may serve such a client by a thread that looks for its next call by itself.
 TEST_P(BlockedClient, OthersAreServedWhenItGotStuckAfterManyQuickCalls) {
-  constexpr int many = 200;
+  constexpr int many = 2000;
   const PciDevice edu = topology::lone_edus(1)[0];
   for (const StuckIn where : places_to_get_stuck_in(provider())) {
     SCOPED_TRACE(where);
