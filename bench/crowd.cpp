@@ -28,7 +28,7 @@ using namespace std::chrono_literals;
 constexpr Iova first_iova{0x1'0000'0000};
 constexpr Bytes distance = page * 16;
 
-/// What the processes of a crowd tell one another. In memory that all of them have.
+/// The messages of a crowd's processes to one another, in memory that all of them have.
 struct Board {
   static constexpr unsigned most_clients = 256;
 
@@ -177,14 +177,6 @@ std::vector<double> run_crowd(const Provider &provider, const std::vector<PciDev
 
 } // namespace
 
-std::string crowd_calls_name(unsigned clients) {
-  return fmt::format("calls per second, clients: {}", clients);
-}
-
-std::string crowd_slowest_name(unsigned clients) {
-  return fmt::format("slowest / mean, clients: {}", clients);
-}
-
 Measurements run_crowds(const Plan &plan, const std::vector<PciDevice> &devices,
                         const std::vector<unsigned> &crowds) {
   Measurements measurements;
@@ -192,12 +184,14 @@ Measurements run_crowds(const Plan &plan, const std::vector<PciDevice> &devices,
     if (clients == 0 || clients > Board::most_clients)
       throw std::runtime_error{fmt::format("1 to {} clients", Board::most_clients)};
     plan.progress(fmt::format("{} clients", clients));
+    const std::string rate = fmt::format("calls per second, clients: {}", clients);
+    const std::string slowest = fmt::format("slowest / mean, clients: {}", clients);
     for (unsigned round = 0; round < plan.rounds; ++round)
       for (const Provider &provider : plan.providers) {
         const std::vector<double> calls = run_crowd(provider, devices, clients);
         const double all = std::accumulate(calls.begin(), calls.end(), 0.0);
-        measurements.of(crowd_calls_name(clients), provider.name).add(all);
-        measurements.of(crowd_slowest_name(clients), provider.name)
+        measurements.of(rate, provider.name).add(all);
+        measurements.of(slowest, provider.name)
             .add(all > 0 ? *std::min_element(calls.begin(), calls.end()) * clients / all : 0);
       }
   }

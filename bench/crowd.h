@@ -10,10 +10,6 @@
 
 namespace bench {
 
-/// What a crowd's rows are called.
-std::string crowd_calls_name(unsigned clients);
-std::string crowd_slowest_name(unsigned clients);
-
 /// Has so many clients map and unmap 4 KiB of private memory of their own for a second, all at
 /// once, on each provider of `plan` in turns. Each is a thread; each device has a process and a
 /// container of its own, and the clients are spread over them.

@@ -33,8 +33,7 @@ const char *who_has_it() {
   return daemon::has_daemon(taken_prefix)
              ? "a daemon serves /dev/vfio: end it, and the kernel's nodes come back"
              : "the service manager keeps /dev/vfio for a daemon that comes back: stop the "
-               "service, "
-               "and the kernel's nodes come back";
+               "service, and the kernel's nodes come back";
 }
 
 int release() {

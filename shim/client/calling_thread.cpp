@@ -213,28 +213,23 @@ Result<std::shared_ptr<Container>> CallingThread::container_in_place_of(ClientFd
     return pass_on(substitute);
   if (!*substitute)
     return nullptr;
-  const auto thread = borrowed();
-  if (!thread)
-    return pass_on(thread);
-  const auto handle = this->handle();
-  if (!handle)
-    return pass_on(handle);
-  VFIO_SHIM_TRY(replace_descriptor(**thread, **handle, (*substitute)->file, number));
+  const auto reached = reach();
+  if (!reached)
+    return pass_on(reached);
+  VFIO_SHIM_TRY(
+      replace_descriptor(*reached->thread, *reached->handle, (*substitute)->file, number));
   spdlog::debug("{}: descriptor {}, a container of the kernel's, is one of the shim's now",
                 describe(), number.value);
   return std::move((*substitute)->container);
 }
 
 Result<ClientFd> CallingThread::hand_over(const Fd &file) {
-  const auto thread = borrowed();
-  if (!thread)
-    return pass_on(thread);
-  const auto handle = this->handle();
-  if (!handle)
-    return pass_on(handle);
+  const auto reached = reach();
+  if (!reached)
+    return pass_on(reached);
   // A supervisor's filter; any other one does not mind where a descriptor is.
   const ClientFd least = is_sandboxed(thread_) ? least_supervised : ClientFd{0};
-  return install_descriptor(**thread, **handle, file, least);
+  return install_descriptor(*reached->thread, *reached->handle, file, least);
 }
 
 Result<void> CallingThread::put_in_place(const Fd &file, const Container &container) {
@@ -247,15 +242,12 @@ Result<void> CallingThread::put_in_place(const Fd &file, const Container &contai
 Result<void> CallingThread::try_to_put_in_place(const Fd &file, const Container &container) {
   if (surroundings_.is_32_bit)
     return fail(EOPNOTSUPP, "a 32-bit call");
-  const auto thread = borrowed();
-  if (!thread)
-    return pass_on(thread);
-  const auto handle = this->handle();
-  if (!handle)
-    return pass_on(handle);
-  const ClientFd number = (*thread)->called_on();
+  const auto reached = reach();
+  if (!reached)
+    return pass_on(reached);
+  const ClientFd number = reached->thread->called_on();
   {
-    const auto there = copy_descriptor(**handle, number);
+    const auto there = copy_descriptor(*reached->handle, number);
     if (!there)
       return pass_on(there);
     const auto behind = container_behind(*there);
@@ -264,7 +256,7 @@ Result<void> CallingThread::try_to_put_in_place(const Fd &file, const Container 
     if (behind->get() != &container)
       return fail(EBADF, "the descriptor is another file by now");
   }
-  const auto replaced = replace_descriptor(**thread, **handle, file, number);
+  const auto replaced = replace_descriptor(*reached->thread, *reached->handle, file, number);
   // Another thread of the client may have got hold of it on its way.
   return replaced ? replaced : fail(ESRCH, replaced.error().where);
 }
@@ -308,6 +300,16 @@ Result<BorrowedThread *> CallingThread::borrowed() {
     borrowed_ = std::move(*thread);
   }
   return borrowed_.get();
+}
+
+Result<CallingThread::Reached> CallingThread::reach() {
+  const auto thread = borrowed();
+  if (!thread)
+    return pass_on(thread);
+  const auto opened = handle();
+  if (!opened)
+    return pass_on(opened);
+  return Reached{.thread = *thread, .handle = *opened};
 }
 
 Result<ErrandThread *> CallingThread::errand() {

@@ -99,6 +99,12 @@ private:
                             std::span<const std::byte> argument);
   Result<void> ioctl_privately(const Fd &file, unsigned long command,
                                std::span<const std::byte> argument);
+  /// The borrowed thread, and a pidfd of it for copies of its descriptors.
+  struct Reached {
+    BorrowedThread *thread;
+    const Fd *handle;
+  };
+  Result<Reached> reach();
   Result<ErrandThread *> errand();
   /// Whether pinned pages count against a limit of the client: then the kernel must do the
   /// accounting, in the client's own name.

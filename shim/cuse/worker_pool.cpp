@@ -33,9 +33,9 @@ bool has_other_cpus() {
   return ::sched_getaffinity(0, sizeof(cpus), &cpus) != 0 || CPU_COUNT(&cpus) > 1;
 }
 
-Result<void> watch(const Fd &epoll, const Fd &file, std::uint32_t events, std::uint64_t key) {
+Result<void> watch(const Fd &epoll, int file, std::uint32_t events, std::uint64_t key) {
   epoll_event event{.events = events, .data = {.u64 = key}};
-  if (::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, file.get(), &event) != 0)
+  if (::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, file, &event) != 0)
     return fail_errno("epoll_ctl");
   return {};
 }
@@ -56,11 +56,11 @@ Result<std::shared_ptr<WorkerPool>> WorkerPool::create(Janitor &janitor) {
   Fd wake_all{::eventfd(0, EFD_CLOEXEC)};
   if (!wake_all)
     return fail_errno("eventfd");
-  VFIO_SHIM_TRY(watch(epoll, wake_all, EPOLLIN, stop_key));
+  VFIO_SHIM_TRY(watch(epoll, wake_all.get(), EPOLLIN, stop_key));
   Fd overdue{::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK)};
   if (!overdue)
     return fail_errno("timerfd_create");
-  VFIO_SHIM_TRY(watch(epoll, overdue, EPOLLIN | EPOLLET, overdue_key));
+  VFIO_SHIM_TRY(watch(epoll, overdue.get(), EPOLLIN | EPOLLET, overdue_key));
   std::shared_ptr<WorkerPool> pool(new WorkerPool(
       janitor,
       {.epoll = std::move(epoll), .wake_all = std::move(wake_all), .overdue = std::move(overdue)}));
@@ -107,12 +107,10 @@ Result<void> WorkerPool::add(std::shared_ptr<Session> session) {
       sessions_
           .emplace(key, std::make_shared<Served>(Served{.key = key, .session = std::move(session)}))
           .first;
-  epoll_event event{.events = EPOLLIN | EPOLLONESHOT, .data = {.u64 = key}};
-  if (::epoll_ctl(waiting_.epoll.get(), EPOLL_CTL_ADD, added->second->session->fd(), &event) == 0)
-    return {};
-  auto failed = fail_errno("epoll_ctl");
-  sessions_.erase(added);
-  return failed;
+  auto watched = watch(waiting_.epoll, added->second->session->fd(), EPOLLIN | EPOLLONESHOT, key);
+  if (!watched)
+    sessions_.erase(added);
+  return watched;
 }
 
 void WorkerPool::remove(const Session &session) {

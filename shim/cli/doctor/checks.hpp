@@ -20,7 +20,7 @@ Finding check_pid_namespace(const Machine &machine);
 Finding check_dev(const Machine &machine);
 /// Whether a seccomp filter is on the shim.
 Finding check_own_filter(const Machine &machine);
-/// Whether a security module confines the shim by its label.
+/// Looks for a security module that confines the shim by its label.
 Finding check_own_label(const Machine &machine);
 Finding check_kernel(const Machine &machine);
 Finding check_cuse(const Machine &machine);
@@ -37,12 +37,12 @@ Finding check_viability(const Machine &machine);
 Finding check_nodes(const Machine &machine, const std::string &prefix);
 /// Whether the nodes keep the device numbers that they have had.
 Finding check_numbers(const Machine &machine);
-/// Whether a rule of this host means the kernel's nodes by their numbers or their subsystem, or
-/// looks them up before the shim's are there.
+/// Looks for rules of this host that mean the kernel's nodes by their numbers or their subsystem,
+/// or look nodes up before the shim's are there.
 Finding check_rules(const Machine &machine);
-/// Who starts virtual machines here, and whose nodes they will find.
+/// Names the programs that start virtual machines here, and says whose nodes they will find.
 Finding check_starters(const Machine &machine);
-/// Whether somebody has a group of the kernel's open.
+/// Looks for somebody who has a group of the kernel's open.
 Finding check_open_nodes(const Machine &machine);
 Finding check_client_memory(const Machine &machine);
 /// Whether the shim can know its files again in a client.

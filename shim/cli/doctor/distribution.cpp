@@ -15,7 +15,7 @@ namespace vfio_shim::cli::doctor {
 
 namespace {
 
-/// What /etc/os-release says of a key, without its quotes.
+/// The value of a key in /etc/os-release, without its quotes.
 std::string os_release(const Machine &machine, std::string_view key) {
   std::istringstream lines(text_of(machine.roots.etc / "os-release"));
   for (std::string line; std::getline(lines, line);) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /// @file
-/// Where the distribution's own kernels have what the shim needs.
+/// The distribution, and its kernels that have what the shim needs.
 #pragma once
 
 #include "cli/doctor/machine.hpp"

@@ -23,7 +23,7 @@ struct MachineRoots {
   std::filesystem::path sbin = "/usr/sbin";
   std::filesystem::path etc = "/etc";
   std::filesystem::path state = "/var/lib/vfio-shim";
-  /// Where programs are installed.
+  /// The directories that programs are installed in.
   std::vector<std::filesystem::path> programs = {"/usr/local/sbin", "/usr/local/bin", "/usr/sbin",
                                                  "/usr/bin", "/usr/libexec"};
 };

@@ -78,7 +78,7 @@ std::string unit_of(const fs::path &file) {
                                    : file.filename().string();
 }
 
-/// Whether one of the unit's files puts it after the shim's.
+/// Tells if one of the unit's files puts it after the shim's.
 bool waits_for_shim(const std::vector<fs::path> &files, const std::string &unit) {
   return std::ranges::any_of(files, [&unit](const fs::path &file) {
     return unit_of(file) == unit && rules_of(file).find("vfio-shim.service") != std::string::npos;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /// @file
-/// What `vfio-shim doctor --try` does, step by step.
+/// The steps of `vfio-shim doctor --try`.
 #pragma once
 
 #include "vfio_shim/result.hpp"
