@@ -153,12 +153,15 @@ legacy::Provider the_provider(const legacy::ProviderSelection &selection, const 
 }
 
 /// What the shim is known not to have is not asked for. With --express the client's container is
-/// the kernel's as soon as the IOMMU is set; before, and as soon as groups leave it, it is not.
+/// the kernel's as soon as the IOMMU is set; before, and as soon as groups leave it, it is not. Then
+/// both answer an iommufd's own ioctls, whose objects and descriptors have numbers of their own.
 Scope scope_of(const legacy::Provider &shim) {
   using legacy::Behaviour;
+  const bool express = shim.name == legacy::providers::shim_express;
   return {.dirty_tracking = !legacy::differs(shim, Behaviour::DirtyTracking),
           .update_vaddr = !legacy::differs(shim, Behaviour::UpdateVaddr),
-          .set_up = shim.name != legacy::providers::shim_express};
+          .set_up = !express,
+          .iommufds_own = !express};
 }
 
 } // namespace
@@ -212,7 +215,7 @@ int main(int argc, char **argv) {
       return;
     const std::string difference = run(reference, shim, script, tally, killer);
     if (!difference.empty() && !failed) // With a dying worker it may not be found again.
-      std::cout << "first found:\n" << difference << '\n';
+      std::cout << "first found:\n" << difference << std::endl; // The search below may be long.
     failed |= !difference.empty(); // What follows is the search for a shorter script.
     if (!difference.empty())
       RC_FAIL(difference);

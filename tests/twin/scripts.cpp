@@ -247,6 +247,8 @@ rc::Gen<Operation> any_container_call(const Scope &scope) {
   known.erase(known.begin()); // Has no operation of its own.
   if (!scope.dirty_tracking)
     known.push_back(VFIO_IOMMU_DIRTY_PAGES);
+  for (unsigned long number = 0x80; !scope.iommufds_own && number <= 0xff; ++number)
+    known.push_back(_IO(VFIO_TYPE, number));
   return operation<ContainerCall>(gen::set(&ContainerCall::container, slot()),
                                   gen::set(&ContainerCall::request, requests_without(known)),
                                   gen::set(&ContainerCall::place, place()));

@@ -12,6 +12,7 @@ struct Scope {
   bool dirty_tracking = true;
   bool update_vaddr = true;
   bool set_up = true; ///< Containers and groups, once the script has begun.
+  bool iommufds_own = true; ///< The ioctls of <linux/iommufd.h>.
 };
 
 /// Scripts of up to `length` operations and a beginning, which mostly is what every program begins
