@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # Runs whole, unmodified programs in the test machine, in one boot, and checks from outside what they did to the devices.
 # Usage: test-programs.sh [--kernel full|cdev] [--out DIR] PROVIDER [PROGRAM...]
-#   PROVIDER is one of with-provider's: type1, kernel-compat, shim, shim-dying, shim-run.
+#   PROVIDER is one of with-provider's: type1, kernel-compat, shim, shim-dying, shim-express, shim-run.
 #   PROGRAM is any of qemu-tcg, qemu-kvm, qemu-viommu, dpdk-hugepages, dpdk-private, dpdk-none, dpdk-shared,
 #     ovs-dpdk (default: all).
 #   --kernel: default full for type1 and kernel-compat, cdev for the shim.
@@ -76,10 +76,11 @@ check() {
     esac
 }
 
-# On type1 and the shim QEMU says nothing at all. What it says elsewhere stands in expected-warnings/PROVIDER, with the reason.
+# On type1 and the shim QEMU says nothing at all. What it says on kernel-compat stands in expected-warnings/, with the reason.
 check_warnings() {
-    local expected=$here/expected-warnings/${provider/#shim-*/shim} warning failed=''
-    [[ -e $expected ]] || expected=/dev/null
+    local expected=/dev/null warning failed=''
+    # With --express the program maps by the kernel's compat layer.
+    case $provider in kernel-compat | shim-express) expected=$here/expected-warnings/kernel-compat ;; esac
     while IFS= read -r warning; do
         if grep -qxFe "$warning" "$expected"; then
             echo "QEMU warned, as expected: $warning"

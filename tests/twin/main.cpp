@@ -153,8 +153,9 @@ legacy::Provider the_provider(const legacy::ProviderSelection &selection, const 
 }
 
 /// What the shim is known not to have is not asked for. With --express the client's container is
-/// the kernel's as soon as the IOMMU is set; before, and as soon as groups leave it, it is not. Then
-/// both answer an iommufd's own ioctls, whose objects and descriptors have numbers of their own.
+/// the kernel's as soon as the IOMMU is set; before, and as soon as groups leave it, it is not.
+/// Then both answer an iommufd's own ioctls, whose objects and descriptors have numbers of their
+/// own.
 Scope scope_of(const legacy::Provider &shim) {
   using legacy::Behaviour;
   const bool express = shim.name == legacy::providers::shim_express;

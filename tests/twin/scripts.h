@@ -11,7 +11,7 @@ namespace twin {
 struct Scope {
   bool dirty_tracking = true;
   bool update_vaddr = true;
-  bool set_up = true; ///< Containers and groups, once the script has begun.
+  bool set_up = true;       ///< Containers and groups, once the script has begun.
   bool iommufds_own = true; ///< The ioctls of <linux/iommufd.h>.
 };
 
