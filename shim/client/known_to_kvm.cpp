@@ -57,8 +57,8 @@ std::optional<KeptName> parse(std::string_view name) {
 
 } // namespace
 
-Result<std::shared_ptr<const DeviceFiles>>
-KnownToKvm::file_of(const Owner &owner, GroupId group, const topology::Device &device) {
+Result<std::shared_ptr<const DeviceFiles>> KnownToKvm::file_of(const Owner &owner, GroupId group,
+                                                               const topology::Device &device) {
   const std::scoped_lock lock(mutex_);
   const auto is_meant = [&](const Entry &entry) {
     return entry.pid == owner.pid && entry.known.device == device.name;
@@ -101,9 +101,8 @@ std::vector<KnownToKvm::Known> KnownToKvm::unused_of(Pid pid, GroupId group) {
 void KnownToKvm::forget(Pid pid, const Known &known) {
   {
     const std::scoped_lock lock(mutex_);
-    const auto entry = std::ranges::find_if(entries_, [&](const Entry &one) {
-      return one.pid == pid && one.known.file == known.file;
-    });
+    const auto entry = std::ranges::find_if(
+        entries_, [&](const Entry &one) { return one.pid == pid && one.known.file == known.file; });
     if (entry != entries_.end())
       remove(entry);
   }
@@ -138,10 +137,10 @@ bool KnownToKvm::look_after() {
   for (auto entry = entries_.begin(); entry != entries_.end();) {
     const auto next = std::next(entry);
     // Where descriptors cannot be seen, the process's end tells.
-    const bool forgotten = entry->abandoned &&
-                           (has_ended(entry->process) ||
-                            (look && !is_exiting(Tid{entry->pid.value}) &&
-                             !has_kvm_vfio_device(entry->pid) && !has_ended(entry->process)));
+    const bool forgotten =
+        entry->abandoned && (has_ended(entry->process) ||
+                             (look && !is_exiting(Tid{entry->pid.value}) &&
+                              !has_kvm_vfio_device(entry->pid) && !has_ended(entry->process)));
     any_abandoned = any_abandoned || (entry->abandoned && !forgotten);
     if (forgotten)
       remove(entry);
@@ -162,8 +161,8 @@ void KnownToKvm::adopt(const std::string &name, Fd file) {
   last_name_ = std::max(last_name_, parsed->number);
   DeviceFiles files;
   files.push_back(std::move(file));
-  auto adopted = lent_.adopt(std::move(files), parsed->group,
-                             fmt::format("process {}", parsed->pid.value));
+  auto adopted =
+      lent_.adopt(std::move(files), parsed->group, fmt::format("process {}", parsed->pid.value));
   entries_.push_back({.process = std::move(*process),
                       .pid = parsed->pid,
                       .known = {.group = parsed->group, .device = *device, .file = adopted},

@@ -19,8 +19,9 @@ namespace vfio_shim::supervise {
 ///
 /// All other calls pass a seccomp filter, whose answer for all but ioctl() the kernel knows in
 /// advance. The two reset ioctls share their numbers with VFIO_IOMMU_GET_INFO and
-/// VFIO_IOMMU_MAP_DMA, which is why only high descriptors are looked at. Needs CAP_SYS_ADMIN, sets
-/// no no_new_privs. If nobody listens any more, the trapped calls fail with ENOSYS.
+/// VFIO_IOMMU_MAP_DMA, which is why only high descriptors are looked at. Needs CAP_SYS_ADMIN, or
+/// no_new_privs, which it does not set. If nobody listens any more, the trapped calls fail with
+/// ENOSYS.
 ///
 /// @return The listener. EBUSY: a filter with a listener is there already.
 Result<Fd> trap_ioctls();
@@ -35,6 +36,7 @@ struct TrappedCall {
   ClientFd file;
   unsigned int command = 0;
   std::uint64_t argument = 0;
+  bool is_ioctl = true; ///< No: somebody else's filter has trapped another system call.
 };
 
 /// The end of a trap at which its calls arrive. Thread-safe.

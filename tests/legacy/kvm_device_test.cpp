@@ -38,8 +38,8 @@ std::vector<Provider> unsupervised_providers() {
 int files_for_kvm(const Provider &provider) {
   std::error_code error;
   int files = 0;
-  for (const auto &entry : fs::directory_iterator{
-           "/proc/" + std::to_string(report_on(provider).worker) + "/fd", error})
+  for (const auto &entry :
+       fs::directory_iterator{"/proc/" + std::to_string(report_on(provider).worker) + "/fd", error})
     files += fs::read_symlink(entry.path(), error) == "/cdev (deleted)" ? 1 : 0;
   return files;
 }
@@ -133,7 +133,9 @@ TEST_P(KvmDevice, LeavesNothingInTheProcess) {
   const Group group{provider(), device_.group};
   ASSERT_EQ(group.set_container(container), succeeds);
   ASSERT_EQ(container.set_iommu(IommuType::Type1v2), succeeds);
-  { const Device first = group.device(device_.address); } // What stays in clients for good is there.
+  {
+    const Device first = group.device(device_.address);
+  } // What stays in clients for good is there.
   const auto before = descriptors();
   { const Device device = group.device(device_.address); }
   EXPECT_EQ(descriptors(), before);
