@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: MIT
+#include "supervise/agent.hpp"
+
 #include "cli/command_line.hpp"
 #include "cli/log_format.hpp"
 #include "observe/warning_budget.hpp"
@@ -15,7 +17,6 @@
 #include <sys/prctl.h>
 
 #include "daemon/follow_parent.hpp"
-#include "supervise/agent.hpp"
 
 namespace vfio_shim::cli {
 
@@ -65,9 +66,8 @@ void add_agent(CommandLine &line) {
   command->add_option("--parent", options->parent)->required();
   command->add_option("--node", options->node)->required();
   command->add_option("--log-level", options->log_level)->required();
-  command->callback([&line, options] {
-    line.chosen = [options] { return serve_others(*options); };
-  });
+  command->callback(
+      [&line, options] { line.chosen = [options] { return serve_others(*options); }; });
 }
 
 } // namespace vfio_shim::cli

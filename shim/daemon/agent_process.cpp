@@ -66,8 +66,7 @@ Result<AgentProcess> AgentProcess::start(const std::string &prefix) {
     return pass_on(socket);
   const auto pid =
       spawn(*socket, {"vfio-shim", "agent", "--socket", std::to_string(socket_number), "--parent",
-                      std::to_string(::getpid()), "--node", container_node(prefix),
-                      "--log-level",
+                      std::to_string(::getpid()), "--node", container_node(prefix), "--log-level",
                       std::string(spdlog::level::to_string_view(spdlog::get_level()).data())});
   if (!pid)
     return pass_on(pid);

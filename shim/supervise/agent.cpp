@@ -42,8 +42,8 @@ public:
   explicit Supervisors(const AgentLimits &limits) : limits_(limits) {}
 
   bool has_room_for(uid_t user) const {
-    const auto of_user = std::ranges::count(
-        users_, user, [](const auto &entry) { return entry.second; });
+    const auto of_user =
+        std::ranges::count(users_, user, [](const auto &entry) { return entry.second; });
     return users_.size() < limits_.total &&
            (user == 0 || static_cast<std::size_t>(of_user) < limits_.per_user);
   }

@@ -7,10 +7,10 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <nlohmann/json.hpp>
 #include <system_error>
 
 #include <fmt/format.h>
-#include <nlohmann/json.hpp>
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -82,8 +82,7 @@ Result<bool> receive_more(const Fd &connection, Received &received) {
   return size != 0;
 }
 
-/// Its end is the end of what is sent, or what completes the object: a runtime closes the
-/// connection, but need not do so at once.
+/// Who sends says by closing the connection that this is all.
 Result<Received> receive_all(const Fd &connection, Clock::time_point deadline) {
   Received received;
   for (;;) {
@@ -91,7 +90,7 @@ Result<Received> receive_all(const Fd &connection, Clock::time_point deadline) {
     const auto more = receive_more(connection, received);
     if (!more)
       return pass_on(more);
-    if (!*more || (received.text.ends_with('}') && Json::accept(received.text)))
+    if (!*more)
       return received;
   }
 }
@@ -127,9 +126,9 @@ Result<ProcessState> parse_process_state(std::string_view json) {
                                   ? fmt::format("pid {}", pid->get<std::int64_t>())
                                   : "no pid";
   constexpr std::size_t longest_id = 64;
-  state.who = id.empty() ? process
-                         : fmt::format("container {}, {}", printable(id.substr(0, longest_id)),
-                                       process);
+  state.who = id.empty()
+                  ? process
+                  : fmt::format("container {}, {}", printable(id.substr(0, longest_id)), process);
   return state;
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "supervise/supervisor.hpp"
 
+#include "client/calling_thread.hpp"
 #include "client/descriptor_transfer.hpp"
 #include "client/express.hpp"
 #include "client/process_handle.hpp"
@@ -90,23 +91,29 @@ void put_container_back(const Listener &listener, const TrappedCall &call,
                  put.error().describe());
 }
 
+bool is_reset(const TrappedCall &call) {
+  return call.command == VFIO_DEVICE_GET_PCI_HOT_RESET_INFO ||
+         call.command == VFIO_DEVICE_PCI_HOT_RESET;
+}
+
+/// What our own filter traps. Somebody else's may trap anything, such as a container's ioctls of
+/// the same numbers.
+bool is_ours(const TrappedCall &call) {
+  return call.is_ioctl &&
+         (call.command == KVM_SET_DEVICE_ATTR || call.command == VFIO_IOMMU_DIRTY_PAGES ||
+          (is_reset(call) && call.file.value >= client::least_supervised.value));
+}
+
 void serve(const Listener &listener, KvmRegistrations &kvm, client::ClientAreas &areas,
            const std::filesystem::path &node, const TrappedCall &call) {
-  bool answered = false;
-  switch (call.command) {
-  case KVM_SET_DEVICE_ATTR:
-    answered = kvm.serve(listener, call, areas);
-    break;
-  case VFIO_DEVICE_GET_PCI_HOT_RESET_INFO:
-  case VFIO_DEVICE_PCI_HOT_RESET:
-    answered = serve_reset(listener, call, areas);
-    break;
-  case VFIO_IOMMU_DIRTY_PAGES:
+  if (listener.loses_calls())
+    return listener.let_through(call); // Or it would come again and again.
+  if (call.command == VFIO_IOMMU_DIRTY_PAGES) {
     put_container_back(listener, call, areas, node);
-    break;
-  default:
-    break; // A filter of somebody else's has trapped it.
+    return listener.let_through(call);
   }
+  const bool answered =
+      is_reset(call) ? serve_reset(listener, call, areas) : kvm.serve(listener, call, areas);
   if (!answered)
     listener.let_through(call);
 }
@@ -142,7 +149,7 @@ void serve(const Listener &listener, KvmRegistrations &kvm, client::ClientAreas 
     if (news != Listener::News::call)
       continue;
     const auto call = listener.take();
-    if (call && !call->is_ioctl) {
+    if (call && !is_ours(*call)) {
       listener.let_through(*call);
     } else if (call) {
       ++being_served;

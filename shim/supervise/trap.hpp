@@ -7,8 +7,10 @@
 #include "vfio_shim/result.hpp"
 #include "vfio_shim/units.hpp"
 
+#include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <memory>
 #include <optional>
 
 namespace vfio_shim::supervise {
@@ -49,6 +51,13 @@ public:
   /// @return end: there is no process left that could call.
   News wait(std::chrono::milliseconds patience) const;
 
+  /// Whether its calls do not wait until they are answered, once they were taken: the filter lacks
+  /// SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV. To interrupt such a call's thread loses the call,
+  /// which comes again: no such thread can be borrowed.
+  bool loses_calls() const { return *loses_calls_; }
+  /// It was just seen that they do not. @return Whether it was for the first time.
+  bool note_lost_call() const { return !loses_calls_->exchange(true); }
+
   /// Takes a call. Nothing if its thread was killed meanwhile.
   std::optional<TrappedCall> take() const;
 
@@ -75,6 +84,7 @@ public:
 
 private:
   Fd file_;
+  std::shared_ptr<std::atomic<bool>> loses_calls_ = std::make_shared<std::atomic<bool>>(false);
 };
 
 } // namespace vfio_shim::supervise

@@ -8,7 +8,6 @@
 #include "client/device.h"
 #include "client/edu.h"
 #include "client/memory.h"
-#include "support/machine.h"
 
 #include <cstdio>
 #include <cstring>
@@ -18,6 +17,8 @@
 #include <string>
 
 #include <linux/vfio.h>
+
+#include "support/machine.h"
 
 namespace {
 
@@ -98,8 +99,7 @@ void run_guest(const std::string &address) {
     constexpr Iova guests{0x100000};
     container.map(guests, guest).or_throw("VFIO_IOMMU_MAP_DMA");
     use(Edu{device}, guest, guests);
-    require(container.unmap(guests, guest.size()) == unmaps(guest.size()),
-            "VFIO_IOMMU_UNMAP_DMA");
+    require(container.unmap(guests, guest.size()) == unmaps(guest.size()), "VFIO_IOMMU_UNMAP_DMA");
     give_back(std::move(device), group, machine);
   }
 }

@@ -7,8 +7,8 @@
 
 #include <gtest/gtest.h>
 
-#include "support/answer.hpp"
 #include "supervise/process_state.hpp"
+#include "support/answer.hpp"
 
 namespace vfio_shim::supervise {
 namespace {
