@@ -7,10 +7,10 @@
 #include <fstream>
 #include <iostream>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <string>
 
 #include <fmt/format.h>
-#include <nlohmann/json.hpp>
 #include <spdlog/spdlog.h>
 
 #include "daemon/agent_process.hpp"
@@ -42,11 +42,11 @@ Result<nlohmann::ordered_json> read_base(const SeccompOptions &options) {
 int print_profile(const SeccompOptions &options) {
   auto base = read_base(options);
   const auto profile =
-      base ? supervise::container_profile(std::move(*base), daemon::agent_socket(options.prefix), options.resets)
+      base ? supervise::container_profile(std::move(*base), daemon::agent_socket(options.prefix),
+                                          options.resets)
            : pass_on(base);
   if (!profile) {
-    spdlog::error("{}", base ? options.base + ": " + profile.error().where
-                             : profile.error().where);
+    spdlog::error("{}", base ? options.base + ": " + profile.error().where : profile.error().where);
     return exit_failure;
   }
   std::cout << profile->dump(2) << '\n';

@@ -3,12 +3,12 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
 #include <linux/kvm.h>
 #include <linux/vfio.h>
-#include <nlohmann/json.hpp>
 
 namespace vfio_shim::supervise {
 
@@ -52,7 +52,9 @@ bool take_ioctl_out(Json &rule) {
 } // namespace
 
 Json permissive_profile() {
-  return {{"defaultAction", allow}, {"architectures", {"SCMP_ARCH_X86_64"}}, {"syscalls", Json::array()}};
+  return {{"defaultAction", allow},
+          {"architectures", {"SCMP_ARCH_X86_64"}},
+          {"syscalls", Json::array()}};
 }
 
 Result<Json> container_profile(Json base, const std::filesystem::path &socket, bool resets) {

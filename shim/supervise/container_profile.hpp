@@ -6,7 +6,6 @@
 #include "vfio_shim/result.hpp"
 
 #include <filesystem>
-
 #include <nlohmann/json_fwd.hpp>
 
 namespace vfio_shim::supervise {

@@ -3,10 +3,10 @@
 /// Profiles for container engines.
 
 #include <cerrno>
+#include <nlohmann/json.hpp>
 #include <string>
 
 #include <gtest/gtest.h>
-#include <nlohmann/json.hpp>
 
 #include "supervise/container_profile.hpp"
 
