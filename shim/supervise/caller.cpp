@@ -73,7 +73,9 @@ Caller::borrow(const std::function<void()> &before) const {
     before();
     // If the answer arrives, the call still waited: then the thread that was seized is the caller.
     const bool answered = listener_.answer(call_, -supervisor_has_died);
-    if (!answered && !client::is_being_killed(call_.thread) && listener_.note_lost_call())
+    if (answered)
+      listener_.note_kept_call();
+    else if (!client::is_being_killed(call_.thread) && listener_.note_lost_call())
       spdlog::warn("{}: its seccomp filter lacks SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV: KVM will "
                    "not learn of groups, and buses cannot be reset",
                    describe());

@@ -54,9 +54,11 @@ public:
   /// Whether its calls do not wait until they are answered, once they were taken: the filter lacks
   /// SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV. To interrupt such a call's thread loses the call,
   /// which comes again: no such thread can be borrowed.
-  bool loses_calls() const { return *loses_calls_; }
-  /// It was just seen that they do not. @return Whether it was for the first time.
-  bool note_lost_call() const { return !loses_calls_->exchange(true); }
+  bool loses_calls() const { return *losses_ >= enough_losses; }
+  /// A call was lost, or was not. One may be lost because its thread was killed, whose id another
+  /// one has by now; several in a row may not. @return Whether it has just turned out so.
+  bool note_lost_call() const { return ++*losses_ == enough_losses; }
+  void note_kept_call() const { *losses_ = 0; }
 
   /// Takes a call. Nothing if its thread was killed meanwhile.
   std::optional<TrappedCall> take() const;
@@ -83,8 +85,10 @@ public:
   void let_through(const TrappedCall &call) const;
 
 private:
+  static constexpr int enough_losses = 5;
+
   Fd file_;
-  std::shared_ptr<std::atomic<bool>> loses_calls_ = std::make_shared<std::atomic<bool>>(false);
+  std::shared_ptr<std::atomic<int>> losses_ = std::make_shared<std::atomic<int>>(0);
 };
 
 } // namespace vfio_shim::supervise
