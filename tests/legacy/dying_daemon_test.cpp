@@ -186,7 +186,7 @@ TEST_P(DyingDaemon, WhileItTellsKvmOfADevice) {
                 kept.name = device.address;
                 return std::pair<int, const void *>{kept.group.fd().number(), kept.name.c_str()};
               }},
-         307, 331);
+         307, 97);
 }
 
 TEST_P(DyingDaemon, WhileItTakesADeviceFromKvm) {
@@ -198,7 +198,7 @@ TEST_P(DyingDaemon, WhileItTakesADeviceFromKvm) {
                 kept.group.device(device.address).close();
                 return std::pair<int, const void *>{kept.group.fd().number(), nullptr};
               }},
-         9, 101);
+         9, 61);
 }
 
 TEST_P(DyingDaemon, InAClientsFirstMapOfPrivateMemory) {
