@@ -160,6 +160,7 @@ struct GroupCalls {
     client.about_to({.kind = Intention::Kind::leave});
     if (!group.leave_if_unused())
       return fail(EBUSY, "a device of the group is open");
+    client.group_left(group.id_);
     return 0;
   }
 
@@ -189,6 +190,7 @@ struct GroupCalls {
       return pass_on(number);
     }
     note_given(**given, *number);
+    client.device_given(group.id_, *device);
     return number->value;
   }
 

@@ -19,6 +19,10 @@ namespace vfio_shim {
 
 class Container;
 
+namespace topology {
+struct Device;
+}
+
 /// A stretch of client memory that a file holds: it can be mapped by file, whoever calls.
 struct FilePart {
   Fd file;
@@ -158,6 +162,13 @@ public:
   /// Installs @p file in the client, close-on-exec. @return Its number there; EMFILE as open()
   /// does.
   virtual Result<ClientFd> hand_over(const Fd &file) = 0;
+
+  /// Tells others whom the client may have use its device, if there are any, that it was given
+  /// @p device: KVM. To be called after hand_over().
+  virtual void device_given(GroupId /*group*/, const topology::Device & /*device*/) {}
+
+  /// The same for their end: the devices of @p group are closed.
+  virtual void group_left(GroupId /*group*/) {}
 
   /// Puts @p file in the place of the client's descriptor that the call is on, if that is a file of
   /// @p container still.

@@ -37,5 +37,7 @@ void add_replay(CommandLine &line);
 void add_compare(CommandLine &line);
 void add_info(CommandLine &line);
 void add_cdi(CommandLine &line);
+void add_seccomp(CommandLine &line);
+void add_agent(CommandLine &line);
 
 } // namespace vfio_shim::cli

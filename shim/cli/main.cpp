@@ -60,6 +60,8 @@ int run_command_line(int argc, char **argv) {
   add_compare(line);
   add_info(line);
   add_cdi(line);
+  add_seccomp(line);
+  add_agent(line);
   auto *const dashes = std::find(argv, argv + argc, std::string_view("--"));
   if (dashes != argv + argc)
     line.after_dashes.assign(dashes + 1, argv + argc);

@@ -7,24 +7,32 @@
 
 #include "vfio_shim/fd.hpp"
 
+#include <array>
+#include <chrono>
 #include <csignal>
 #include <cstring>
 #include <filesystem>
 #include <memory>
 #include <optional>
+#include <thread>
 #include <vector>
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <linux/capability.h>
 #include <sched.h>
 #include <spdlog/spdlog.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "daemon/agent_process.hpp"
 #include "daemon/follow_parent.hpp"
 #include "daemon/prefix.hpp"
 #include "daemon/private_daemon.hpp"
+#include "supervise/process_state.hpp"
 #include "supervise/supervisor.hpp"
 #include "supervise/trap.hpp"
 
@@ -39,6 +47,7 @@ struct RunOptions {
   std::string prefix;
   bool private_daemon = false;
   bool supervised = true;
+  bool unprivileged = false;
   std::string log_level = "warning";
   Limits limits;
   BackendChoice backend;
@@ -70,6 +79,18 @@ Result<void> enter_view(const std::string &prefix) {
   return {};
 }
 
+/// @return The exit status that says why it could not.
+int execute(const std::vector<std::string> &command) {
+  std::vector<char *> arguments;
+  for (const std::string &argument : command)
+    arguments.push_back(const_cast<char *>(argument.c_str()));
+  arguments.push_back(nullptr);
+  ::execvp(arguments[0], arguments.data());
+  const int code = errno;
+  spdlog::error("cannot run {}: {}", arguments[0], ::strerrordesc_np(code));
+  return code == ENOENT ? exit_not_found : exit_not_executable;
+}
+
 [[noreturn]] void become_command(const RunOptions &options, const std::string &prefix,
                                  const supervise::Supervisor *supervisor,
                                  const sigset_t &signal_mask, pid_t parent) {
@@ -85,14 +106,68 @@ Result<void> enter_view(const std::string &prefix) {
                                                       "already (`run` within `run`?)"
                                                     : "");
   ::sigprocmask(SIG_SETMASK, &signal_mask, nullptr);
-  std::vector<char *> arguments;
-  for (const std::string &argument : options.command)
-    arguments.push_back(const_cast<char *>(argument.c_str()));
-  arguments.push_back(nullptr);
-  ::execvp(arguments[0], arguments.data());
-  const int code = errno;
-  spdlog::error("cannot run {}: {}", arguments[0], ::strerrordesc_np(code));
-  ::_exit(code == ENOENT ? exit_not_found : exit_not_executable);
+  ::_exit(execute(options.command));
+}
+
+/// Whether this process may mount, and have its calls trapped without giving up rights.
+bool is_privileged() {
+  __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
+  std::array<__user_cap_data_struct, _LINUX_CAPABILITY_U32S_3> sets{};
+  return ::syscall(SYS_capget, &header, sets.data()) == 0 &&
+         (sets[0].effective & (1U << CAP_SYS_ADMIN)) != 0;
+}
+
+/// The daemon's agent may be a moment away, while another worker takes over.
+Result<Fd> call_agent(const std::string &prefix) {
+  constexpr std::chrono::milliseconds pause{50};
+  constexpr int tries = 60;
+  auto connection = supervise::call_agent(daemon::agent_socket(prefix));
+  for (int at = 0; at < tries && !connection && connection.error().code == ECONNREFUSED; ++at) {
+    std::this_thread::sleep_for(pause);
+    connection = supervise::call_agent(daemon::agent_socket(prefix));
+  }
+  return connection;
+}
+
+/// Has the daemon supervise this process, and all that it will start.
+Result<void> have_daemon_supervise(const std::string &prefix) {
+  constexpr std::chrono::seconds patience{10};
+  if (!supervise::can_suspend_traps())
+    return fail(ENOSYS, "that needs a kernel with CONFIG_CHECKPOINT_RESTORE");
+  const auto connection = call_agent(prefix);
+  if (!connection)
+    return pass_on(connection);
+  if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+    return fail_errno("no_new_privs");
+  const auto listener = supervise::trap_ioctls();
+  if (!listener)
+    return pass_on(listener);
+  return supervise::hand_listener_over(*connection, *listener, patience);
+}
+
+/// Becomes the command: nothing is left to be done beside it.
+int run_unprivileged(const RunOptions &options, bool needs_own_daemon) {
+  if (needs_own_daemon)
+    return complain({.code = EPERM, .where = "a daemon of one's own needs root"});
+  const std::string prefix = options.prefix.empty() ? daemon::default_prefix() : options.prefix;
+  const auto node = daemon::container_node(prefix);
+  if (::access(node.c_str(), F_OK) != 0)
+    return complain({.code = ENODEV,
+                     .where = fmt::format("no daemon serves /dev/{}: somebody with root must start "
+                                          "one, with `vfio-shim serve`",
+                                          prefix)});
+  if (prefix != "vfio")
+    return complain({.code = EPERM,
+                     .where = fmt::format("the daemon's nodes are in /dev/{}, and to put them "
+                                          "where programs look needs root; on a kernel that has "
+                                          "nodes in /dev/vfio itself, a daemon can take these "
+                                          "over (`vfio-shim serve --take-over`)",
+                                          prefix)});
+  if (options.supervised)
+    if (const auto done = have_daemon_supervise(prefix); !done)
+      spdlog::warn("KVM will not learn of groups, and buses cannot be reset: {}",
+                   done.error().describe());
+  return execute(options.command);
 }
 
 /// Waits for @p child, and passes signals that are meant for it on to it.
@@ -162,11 +237,13 @@ int run(const RunOptions &options) {
   spdlog::set_level(spdlog::level::from_str(options.log_level));
   if (options.express.asks_too_much(options.backend.kind) || options.backend.asks_too_much())
     return exit_usage;
-  const std::string prefix = options.prefix.empty() ? daemon::default_prefix() : options.prefix;
   // A daemon that serves may have another backend or other limits, and records nothing for us.
   const bool private_daemon = options.private_daemon || options.backend.given ||
                               options.express.given || options.limits.given ||
                               options.observing.need_own_daemon();
+  if (options.unprivileged || !is_privileged())
+    return run_unprivileged(options, private_daemon);
+  const std::string prefix = options.prefix.empty() ? daemon::default_prefix() : options.prefix;
   if (!private_daemon && daemon::is_served(prefix))
     return run_command(options, prefix);
   if (!options.prefix.empty())
@@ -202,6 +279,9 @@ void add_run(CommandLine &line) {
       "--unsupervised", [options] { options->supervised = false; },
       "Leave what the command says of groups to KVM, and resets of a bus, to the kernel, which "
       "refuses both; for commands that trap system calls themselves");
+  command->add_flag("--unprivileged", options->unprivileged,
+                    "Do as for users other than root: become the command, with no_new_privs, and "
+                    "have the daemon that serves supervise it");
   command->add_option("--log-level", options->log_level, "What a daemon of its own logs to stderr")
       ->check(CLI::IsMember({"debug", "info", "warning", "error"}))
       ->capture_default_str();

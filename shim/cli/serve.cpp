@@ -166,6 +166,11 @@ void add_serve(CommandLine &line) {
   command->add_option("--cdi", options->daemon.cdi_directory,
                       "Keep a file in this directory that tells container engines of the groups, "
                       "for `podman run --device` (/run/cdi)");
+  options->daemon.supervise_others = true;
+  command->add_flag_callback(
+      "--no-agent", [options] { options->daemon.supervise_others = false; },
+      "Supervise no programs of others: neither `run` without privilege, nor containers whose "
+      "runtime asks for it");
   add_observing_options(*command, options->daemon.observing);
   command->add_option("--log-level", options->log_level, "What to log to stderr")
       ->check(CLI::IsMember({"debug", "info", "warning", "error"}))

@@ -3,20 +3,24 @@
 
 #include "client/descriptor_reserve.hpp"
 #include "client/descriptor_transfer.hpp"
+#include "client/kvm_vfio_device.hpp"
 #include "client/memory_map.hpp"
 #include "client/pagemap.hpp"
 #include "client/process_handle.hpp"
 #include "client/thread_state.hpp"
+#include "topology/coherency.hpp"
 
 #include "vfio_shim/call_witness.hpp"
 #include "vfio_shim/command_name.hpp"
 #include "vfio_shim/process_memory.hpp"
+#include "vfio_shim/topology.hpp"
 
 #include <array>
 
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <linux/capability.h>
+#include <linux/kvm.h>
 #include <spdlog/spdlog.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
@@ -25,6 +29,9 @@
 namespace vfio_shim::client {
 
 namespace {
+
+/// A group that is none.
+constexpr GroupId no_group{~std::uint32_t{0}};
 
 /// Whether the thread holds CAP_IPC_LOCK where the kernel looks for it: in the initial user
 /// namespace, which is the daemon's own.
@@ -230,6 +237,101 @@ Result<ClientFd> CallingThread::hand_over(const Fd &file) {
   // A supervisor's filter; any other one does not mind where a descriptor is.
   const ClientFd least = is_sandboxed(thread_) ? least_supervised : ClientFd{0};
   return install_descriptor(*reached->thread, *reached->handle, file, least);
+}
+
+/// A client that runs machines would have KVM know its devices. That KVM does not is no reason not
+/// to give it one.
+void CallingThread::device_given(GroupId group, const topology::Device &device) {
+  if (surroundings_.known_to_kvm == nullptr)
+    return;
+  if (const auto told = tell_kvm(group, device); !told)
+    spdlog::debug("{}: KVM is not told of device {}: {}", describe(), device.name,
+                  told.error().describe());
+}
+
+Result<void> CallingThread::tell_kvm(GroupId group, const topology::Device &device) {
+  const auto handle = this->handle();
+  if (!handle)
+    return pass_on(handle);
+  const auto machines = kvm_vfio_devices_of(thread_, **handle);
+  // Where coherency is enforced, KVM does nothing with it, but would keep it from being unbound.
+  if (machines.empty() || topology::enforces_coherency(device.name))
+    return {};
+  const auto thread = borrowed();
+  if (!thread)
+    return pass_on(thread);
+  if ((*thread)->is_trapped(KVM_SET_DEVICE_ATTR))
+    return {}; // A supervisor does it, when it is asked to.
+  const auto process = this->process();
+  if (!process)
+    return pass_on(process);
+  KnownToKvm &known = *surroundings_.known_to_kvm;
+  if (const auto unused = known.unused_of(pid(), no_group); !unused.empty())
+    (void)take_from_kvm(unused);
+  const auto file =
+      known.file_of({.pid = pid(), .process = *process, .name = describe()}, group, device);
+  if (!file)
+    return pass_on(file);
+  const auto told = set_kvm_files(machines, KVM_DEV_VFIO_GROUP_ADD, (*file)->front());
+  if (!told)
+    known.forget(pid(), {.group = group, .device = device.name, .file = *file});
+  else
+    spdlog::debug("{}: KVM knows device {} (group {})", describe(), device.name, group.value);
+  return told;
+}
+
+void CallingThread::group_left(GroupId group) {
+  if (surroundings_.known_to_kvm == nullptr)
+    return;
+  KnownToKvm &known = *surroundings_.known_to_kvm;
+  if (const auto unused = known.unused_of(pid(), group); !unused.empty())
+    if (const auto taken = take_from_kvm(unused); !taken)
+      spdlog::debug("{}: KVM keeps the devices of group {}: {}", describe(), group.value,
+                    taken.error().describe());
+  known.abandon(group); // What is left of it.
+}
+
+Result<void> CallingThread::take_from_kvm(std::span<const KnownToKvm::Known> unused) {
+  const auto handle = this->handle();
+  if (!handle)
+    return pass_on(handle);
+  // None: KVM has forgotten by itself.
+  const auto machines = kvm_vfio_devices_of(thread_, **handle);
+  for (const KnownToKvm::Known &known : unused) {
+    if (!machines.empty())
+      VFIO_SHIM_TRY(set_kvm_files(machines, KVM_DEV_VFIO_GROUP_DEL, known.file->front()));
+    surroundings_.known_to_kvm->forget(pid(), known);
+    spdlog::debug("{}: KVM knows device {} (group {}) no more", describe(), known.device,
+                  known.group.value);
+  }
+  return {};
+}
+
+/// The files get into no descriptor table of the client's, and what its numbers mean does not
+/// matter.
+/// @return What kept KVM from it. That some of its machines are another process's does not count.
+Result<void> CallingThread::set_kvm_files(std::span<const Fd> machines, std::uint64_t add_or_remove,
+                                          const Fd &file) {
+  const auto thread = errand();
+  if (!thread)
+    return pass_on(thread);
+  const auto number = (*thread)->take(file);
+  if (!number)
+    return pass_on(number);
+  Result<void> done = fail(ENOENT, "no machine");
+  for (const Fd &machine : machines) {
+    const auto kvm = (*thread)->take(machine);
+    auto set =
+        kvm ? set_kvm_file(
+                  **thread, (*thread)->scratch(), *kvm,
+                  {.flags = 0, .group = KVM_DEV_VFIO_GROUP, .attr = add_or_remove, .addr = 0},
+                  *number)
+            : pass_on(kvm);
+    const int code = set ? 0 : set.error().code;
+    if (!done)
+      done = code == EEXIST || code == ENOENT ? Result<void>{} : std::move(set);
+  }
+  return done;
 }
 
 Result<void> CallingThread::put_in_place(const Fd &file, const Container &container) {

@@ -7,6 +7,7 @@
 #include "client/borrowed_thread.hpp"
 #include "client/caller_hold.hpp"
 #include "client/errand_thread.hpp"
+#include "client/known_to_kvm.hpp"
 #include "client/resident_descriptors.hpp"
 
 #include "vfio_shim/client.hpp"
@@ -14,6 +15,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 
 namespace vfio_shim::client {
 
@@ -38,8 +40,9 @@ struct Surroundings {
   SubstituteMaker make_substitute{}; ///< None: nothing is replaced.
   /// Tells whether the thread still is the caller. None: nobody else answers the call.
   std::shared_ptr<CallerHold> hold{};
-  FileNumber file{};      ///< The open file that the call is on.
-  bool is_32_bit = false; ///< Its thread cannot be borrowed.
+  FileNumber file{};                  ///< The open file that the call is on.
+  bool is_32_bit = false;             ///< Its thread cannot be borrowed.
+  KnownToKvm *known_to_kvm = nullptr; ///< None: KVM is told nothing. Outlives the call.
 };
 
 /// Where the descriptors of devices begin in a client under `vfio-shim run`: its supervisor looks
@@ -85,6 +88,8 @@ public:
   Result<std::shared_ptr<Container>> container_in_place_of(ClientFd number,
                                                            const Fd &file) override;
   Result<ClientFd> hand_over(const Fd &file) override;
+  void device_given(GroupId group, const topology::Device &device) override;
+  void group_left(GroupId group) override;
   Result<void> put_in_place(const Fd &file, const Container &container) override;
 
 private:
@@ -106,6 +111,10 @@ private:
   };
   Result<Reached> reach();
   Result<ErrandThread *> errand();
+  Result<void> tell_kvm(GroupId group, const topology::Device &device);
+  Result<void> take_from_kvm(std::span<const KnownToKvm::Known> unused);
+  Result<void> set_kvm_files(std::span<const Fd> machines, std::uint64_t add_or_remove,
+                             const Fd &file);
   /// Whether pinned pages count against a limit of the client: then the kernel must do the
   /// accounting, in the client's own name.
   bool bound_by_memlock_limit();

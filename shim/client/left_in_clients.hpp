@@ -4,6 +4,7 @@
 #pragma once
 
 #include "client/client_area.hpp"
+#include "client/known_to_kvm.hpp"
 #include "client/resident_descriptors.hpp"
 
 #include <functional>
@@ -14,12 +15,19 @@ namespace vfio_shim::client {
 struct LeftInClients {
   /// @param look_after As AbandonedDescriptors.
   /// @param used Where it is written down and kept; outlives this.
-  LeftInClients(std::function<void()> look_after, ResidentBooks used)
-      : books(used), areas(used.book), abandoned(std::move(look_after)) {}
+  /// @param look_after_kvm,kvm_files As KnownToKvm.
+  LeftInClients(
+      std::function<void()> look_after, ResidentBooks used,
+      std::function<void()> look_after_kvm = [] {}, NamedStore kvm_files = {})
+      : books(used),
+        areas(used.book),
+        abandoned(std::move(look_after)),
+        known_to_kvm(std::move(look_after_kvm), std::move(kvm_files)) {}
 
   const ResidentBooks books;
   ClientAreas areas;
   AbandonedDescriptors abandoned;
+  KnownToKvm known_to_kvm;
 };
 
 } // namespace vfio_shim::client

@@ -11,8 +11,11 @@
 #include <cerrno>
 #include <csignal>
 #include <span>
+#include <vector>
 
 #include <fmt/format.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -196,6 +199,28 @@ Result<void> TracedThread::skip_call() {
 bool TracedThread::has_filters() const {
   // Only the length is asked for: less than a look at /proc costs.
   return trace(PTRACE_SECCOMP_GET_FILTER, thread_, 0, nullptr) >= 0 || errno == EMEDIUMTYPE;
+}
+
+/// Filters are not run here: one that names the ioctl, and has calls answered by a listener, is
+/// taken to mean just that. Who builds another one has his own calls misunderstood.
+bool TracedThread::is_trapped(unsigned int command) const {
+  const auto names_it = [command](const sock_filter &instruction) {
+    return instruction.code == (BPF_JMP | BPF_JEQ | BPF_K) && instruction.k == command;
+  };
+  const auto asks_a_listener = [](const sock_filter &instruction) {
+    return instruction.code == (BPF_RET | BPF_K) &&
+           (instruction.k & SECCOMP_RET_ACTION_FULL) == SECCOMP_RET_USER_NOTIF;
+  };
+  for (std::uint64_t filter = 0;; ++filter) {
+    const long length = trace(PTRACE_SECCOMP_GET_FILTER, thread_, filter, nullptr);
+    if (length < 0 && errno != EMEDIUMTYPE)
+      return false; // It was the last one.
+    std::vector<sock_filter> program(length < 0 ? 0 : static_cast<std::size_t>(length));
+    if (!program.empty() &&
+        trace(PTRACE_SECCOMP_GET_FILTER, thread_, filter, program.data()) == length &&
+        std::ranges::any_of(program, names_it) && std::ranges::any_of(program, asks_a_listener))
+      return true;
+  }
 }
 
 Result<void> TracedThread::judge_by_filters(bool yes) {

@@ -37,6 +37,10 @@ public:
   ///         has changed the code that the call is made from.
   Result<long> system_call(long number, std::array<std::uint64_t, 6> arguments);
 
+  /// Whether a seccomp filter of the thread's, which is stopped, leaves that ioctl to somebody who
+  /// listens.
+  bool is_trapped(unsigned int command) const;
+
   /// Whether the calling thread still traces a dead client and should end itself: the kernel then
   /// hands the dead on to its parent.
   static bool tracer_must_retire();

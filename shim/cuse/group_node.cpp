@@ -104,7 +104,10 @@ Departure GroupNode::close_group() {
     const std::scoped_lock lock(mutex_);
     opened = opened_;
   }
-  return opened ? opened->try_close() : Departure::left;
+  const Departure departure = opened ? opened->try_close() : Departure::left;
+  if (departure == Departure::left)
+    left_in_clients_.known_to_kvm.abandon(id_);
+  return departure;
 }
 
 bool GroupNode::in_use() {
@@ -134,7 +137,7 @@ void GroupNode::open(fuse_req_t request, fuse_file_info &file) {
     const std::scoped_lock lock(mutex_);
     if (retired_)
       return opening->refuse(ENODEV);
-    if (has_file_)
+    if (has_file_ || left_in_clients_.known_to_kvm.withholds(id_))
       return opening->refuse(EBUSY);
     if (!opened_)
       return grant(*opening);
@@ -176,7 +179,8 @@ void GroupNode::ioctl(fuse_req_t request, fuse_file_info &file, unsigned int com
                                           return containers_.find(file,
                                                                   {.user = user, .process = who});
                                         },
-                                    .device_memory = nullptr};
+                                    .device_memory = nullptr,
+                                    .known_to_kvm = &left_in_clients_.known_to_kvm};
   if (containers_.make_substitute)
     surroundings.make_substitute = [this, user](const Fd &file, Pid who) {
       return containers_.make_substitute(file, {.user = user, .process = who});
@@ -192,6 +196,8 @@ bool GroupNode::settle() {
     return false;
   // This may unmap much and take its time, so not with the lock held.
   const Departure departure = ending->try_leave_when_unused();
+  if (departure == Departure::left)
+    left_in_clients_.known_to_kvm.abandon(id_);
   const std::scoped_lock lock(mutex_);
   if (opened_ != ending)
     return false; // Somebody else was quicker.

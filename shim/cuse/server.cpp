@@ -232,6 +232,20 @@ void Server::look_after_abandoned() {
   });
 }
 
+void Server::look_after_kvm() {
+  if (!looking_after_kvm_.exchange(true))
+    janitor_->repeat([this] {
+      looking_after_kvm_ = false; // News that comes from now on may come too late for this time.
+      return left_in_clients_.known_to_kvm.look_after() && !looking_after_kvm_.exchange(true);
+    });
+}
+
+client::NamedStore Server::store_of_kvm_files() {
+  return {.keep = [store = store_](const std::string &name,
+                                   const Fd &file) { return store->keep_as(name, file); },
+          .drop = [store = store_](const std::string &name) { store->drop_name(name); }};
+}
+
 bool Server::in_use() const {
   return container_->in_use() ||
          std::ranges::any_of(groups_, [](const auto &entry) { return entry.second->in_use(); });

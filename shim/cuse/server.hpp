@@ -20,6 +20,7 @@
 #include "vfio_shim/result.hpp"
 #include "vfio_shim/topology.hpp"
 
+#include <atomic>
 #include <chrono>
 #include <functional>
 #include <map>
@@ -131,6 +132,9 @@ private:
   Result<void> make_room(const std::string &name) const;
   void forget_kernel_node(GroupId id);
   void look_after_abandoned();
+  void look_after_kvm();
+  client::NamedStore store_of_kvm_files();
+  void adopt_kvm_files();
 
   ServerOptions options_;
   observe::SharedLedger &ledger_;
@@ -139,7 +143,9 @@ private:
   std::shared_ptr<DeviceNumbers> numbers_;
   ClientNotes client_notes_{ledger_};
   client::LeftInClients left_in_clients_{[this] { look_after_abandoned(); },
-                                         {.book = client_notes_, .store = *store_}};
+                                         {.book = client_notes_, .store = *store_},
+                                         [this] { look_after_kvm(); },
+                                         store_of_kvm_files()};
   CallBook calls_{ledger_, left_in_clients_.areas};
   std::unique_ptr<Janitor> janitor_;
   std::shared_ptr<WorkerPool>
@@ -149,7 +155,8 @@ private:
   std::string container_name_; ///< "vfio/vfio"
   std::set<GroupId> missing_;  ///< Groups without a node, which was logged.
   std::set<GroupId> left_;     ///< Groups that are not to be served, which was logged.
-  bool blind_ = false;         ///< sysfs could not be read, which was logged.
+  std::atomic<bool> looking_after_kvm_ = false;
+  bool blind_ = false; ///< sysfs could not be read, which was logged.
 };
 
 } // namespace vfio_shim::cuse

@@ -83,6 +83,7 @@ void Server::adopt_state(observe::Inheritance &state, const Succession &successi
     }
   adopt_calls(state, containers);
   adopt_residents(state);
+  adopt_kvm_files();
 }
 
 void Server::adopt_groups(observe::Inheritance &state, const Containers &containers) {
@@ -126,6 +127,12 @@ void Server::adopt_residents(const observe::Inheritance &state) {
       others.push_back(std::move(*adopted));
   }
   left_in_clients_.abandoned.add(std::move(others));
+}
+
+/// By their names: they belong to no record.
+void Server::adopt_kvm_files() {
+  for (const std::string &name : store_->names_with(client::KnownToKvm::kept_name))
+    left_in_clients_.known_to_kvm.adopt(name, store_->adopt_name(name));
 }
 
 } // namespace vfio_shim::cuse

@@ -28,6 +28,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "daemon/agent_process.hpp"
 #include "daemon/cdi.hpp"
 #include "daemon/hotplug.hpp"
 #include "daemon/number_book.hpp"
@@ -287,6 +288,17 @@ void say_that_it_serves(const Shared &shared, const cuse::Server &server, bool t
     options.ready();
 }
 
+/// The daemon's own work does not depend on it.
+std::optional<AgentProcess> start_agent(const DaemonOptions &options) {
+  if (!options.supervise_others)
+    return std::nullopt;
+  auto agent = AgentProcess::start(options.server.prefix);
+  if (agent)
+    return std::move(*agent);
+  spdlog::error("nobody can have programs supervised: {}", agent.error().describe());
+  return std::nullopt;
+}
+
 /// The life of one worker. @return An error whose `where` is one line for people.
 Result<void> work(const Shared &shared, keeper::Inheritance inheritance) {
   const auto &options = shared.options;
@@ -350,11 +362,13 @@ Result<void> work(const Shared &shared, keeper::Inheritance inheritance) {
           has_numbers ? Result<void>{} : store->keep_as(numbers_name, shared.numbers.lock_file());
       !kept)
     return given_up(kept.error());
+  auto agent = start_agent(options);
   store->tell(keeper::ready_line);
   say_that_it_serves(shared, **server, taken_over, pause);
   if (serve_until_told(**server, follower, complete, *hotplug, *signals) == Told::to_make_way)
     make_way(**server, **observing);
   store->tell(keeper::stopping_line);
+  agent.reset();
   follower.end();
   spdlog::info("stopping: unmapping everything, removing /dev/{}", options.server.prefix);
   end(**server, **observing, ledger, take_over, *store);

@@ -24,6 +24,7 @@ struct DaemonOptions {
   bool take_over = false;                ///< The kernel's own nodes give way to ours.
   bool wait_for_devices = false;         ///< Start even if no device is bound to a vfio driver yet.
   std::filesystem::path cdi_directory{}; ///< For the CdiFile; "": none.
+  bool supervise_others = false;         ///< Whoever asks for it. See AgentProcess.
   std::function<void()> ready;           ///< Called once, when all nodes are there.
   /// The program and its arguments, with which SIGHUP starts it anew. Empty: SIGHUP does nothing.
   std::vector<std::string> command{};

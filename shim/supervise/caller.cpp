@@ -14,6 +14,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <spdlog/spdlog.h>
 
 namespace vfio_shim::supervise {
 
@@ -71,7 +72,14 @@ Caller::borrow(const std::function<void()> &before) const {
   return client::BorrowedThread::borrow(call_.thread, areas_, nobody, [&] {
     before();
     // If the answer arrives, the call still waited: then the thread that was seized is the caller.
-    return listener_.answer(call_, -supervisor_has_died);
+    const bool answered = listener_.answer(call_, -supervisor_has_died);
+    if (answered)
+      listener_.note_kept_call();
+    else if (!client::is_being_killed(call_.thread) && listener_.note_lost_call())
+      spdlog::warn("{}: its seccomp filter lacks SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV: KVM will "
+                   "not learn of groups, and buses cannot be reset",
+                   describe());
+    return answered;
   });
 }
 

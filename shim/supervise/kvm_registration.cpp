@@ -3,15 +3,15 @@
 
 #include "client/borrowed_thread.hpp"
 #include "client/descriptor_transfer.hpp"
+#include "client/kvm_vfio_device.hpp"
 #include "client/thread_state.hpp"
 
-#include "vfio_shim/process_memory.hpp"
 #include "vfio_shim/topology.hpp"
 
-#include <filesystem>
 #include <optional>
 #include <span>
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <linux/kvm.h>
 #include <spdlog/spdlog.h>
@@ -24,13 +24,6 @@ namespace vfio_shim::supervise {
 
 namespace {
 
-/// What KVM_SET_DEVICE_ATTR points to, and what that points to, in the client's memory.
-struct Argument {
-  kvm_device_attr attribute;
-  std::int32_t file;
-};
-static_assert(sizeof(Argument) <= client::BorrowedThread::scratch_size);
-
 /// A group that KVM is to learn of, or to forget.
 struct Request {
   GroupId group;
@@ -38,20 +31,13 @@ struct Request {
   kvm_device_attr attribute;
 };
 
-bool is_kvm_vfio_device(const Fd &file) {
-  std::error_code error;
-  const std::filesystem::path target =
-      std::filesystem::read_symlink(fmt::format("/proc/self/fd/{}", file.get()), error);
-  return !error && target == "anon_inode:kvm-vfio";
-}
-
 /// Whether the process still has KVM's device there.
 bool has_kvm_vfio_device(Pid pid, const Fd &process, ClientFd number) {
   if (client::has_ended(process))
     return false;
   const auto file = client::copy_descriptor(process, number);
   if (file)
-    return is_kvm_vfio_device(*file);
+    return client::is_kvm_vfio_device(*file);
   // If only its first thread has ended, its descriptors cannot be seen: that tells nothing.
   return client::is_exiting(Tid{pid.value}) && !client::has_ended(process);
 }
@@ -59,7 +45,7 @@ bool has_kvm_vfio_device(Pid pid, const Fd &process, ClientFd number) {
 /// What the call asks for. Nothing if it is not about a group of ours, or if the caller is gone.
 std::optional<Request> understand(const TrappedCall &call, const Caller &caller) {
   const auto kvm = caller.copy_of(call.file);
-  if (!kvm || !is_kvm_vfio_device(*kvm))
+  if (!kvm || !client::is_kvm_vfio_device(*kvm))
     return std::nullopt;
   const auto attribute = caller.read_object<kvm_device_attr>(ClientAddr{call.argument});
   if (!attribute || attribute->group != KVM_DEV_VFIO_GROUP ||
@@ -107,19 +93,12 @@ private:
   std::vector<ClientFd> numbers_;
 };
 
-/// KVM takes such calls only from the process whose machine it is.
 Result<void> set_attribute(client::BorrowedThread &thread, ClientFd kvm, kvm_device_attr attribute,
                            ClientFd file) {
   const auto area = thread.area();
   if (!area)
     return pass_on(area);
-  const ClientAddr scratch = area->scratch();
-  attribute.addr = scratch.value + offsetof(Argument, file);
-  const Argument argument{.attribute = attribute, .file = file.value};
-  VFIO_SHIM_TRY(write_memory(thread.id(), scratch, std::as_bytes(std::span(&argument, 1))));
-  VFIO_SHIM_TRY(thread.system_call(SYS_ioctl, {static_cast<std::uint64_t>(kvm.value),
-                                               KVM_SET_DEVICE_ATTR, scratch.value, 0, 0, 0}));
-  return {};
+  return client::set_kvm_file(thread, area->scratch(), kvm, attribute, file);
 }
 
 /// All of @p files, or none.
@@ -180,7 +159,7 @@ bool KvmRegistrations::serve(const Listener &listener, const TrappedCall &call,
   return true;
 }
 
-Result<std::shared_ptr<const DeviceFiles>>
+Result<std::shared_ptr<const client::DeviceFiles>>
 KvmRegistrations::files_for(const Key &key, const Fd &group_file, const std::string &caller) {
   {
     const std::scoped_lock lock(mutex_);
@@ -191,7 +170,10 @@ KvmRegistrations::files_for(const Key &key, const Fd &group_file, const std::str
   const auto group = topology::find(std::get<GroupId>(key));
   if (!group)
     return pass_on(group);
-  return lent_.lend(*group, group_file, caller);
+  return lent_.lend(
+      *group, caller,
+      std::make_shared<const Fd>(
+          ::open(fmt::format("/proc/self/fd/{}", group_file.get()).c_str(), O_PATH | O_CLOEXEC)));
 }
 
 void KvmRegistrations::keep(const Key &key, Registration registration) {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "client/client_area.hpp"
+#include "client/lent_files.hpp"
 
 #include "vfio_shim/fd.hpp"
 #include "vfio_shim/result.hpp"
@@ -14,7 +15,6 @@
 #include <string>
 #include <tuple>
 
-#include "supervise/lent_files.hpp"
 #include "supervise/trap.hpp"
 
 namespace vfio_shim::supervise {
@@ -42,18 +42,18 @@ private:
   /// Files of a group's devices, for one device of KVM.
   struct Registration {
     Fd process; ///< A pidfd.
-    std::shared_ptr<const DeviceFiles> files;
+    std::shared_ptr<const client::DeviceFiles> files;
   };
   /// A process, its descriptor of KVM's device, a group.
   using Key = std::tuple<Pid, ClientFd, GroupId>;
 
   /// Those that are registered, or new ones.
-  Result<std::shared_ptr<const DeviceFiles>> files_for(const Key &key, const Fd &group_file,
-                                                       const std::string &caller);
+  Result<std::shared_ptr<const client::DeviceFiles>> files_for(const Key &key, const Fd &group_file,
+                                                               const std::string &caller);
   /// Remembers, or with a registration without files forgets.
   void keep(const Key &key, Registration registration);
 
-  LentFiles lent_;
+  client::LentFiles lent_;
   std::mutex mutex_; ///< Guards what follows.
   std::map<Key, Registration> registrations_;
 };

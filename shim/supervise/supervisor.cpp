@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "supervise/supervisor.hpp"
 
+#include "client/calling_thread.hpp"
 #include "client/descriptor_transfer.hpp"
 #include "client/express.hpp"
 #include "client/process_handle.hpp"
@@ -90,14 +91,29 @@ void put_container_back(const Listener &listener, const TrappedCall &call,
                  put.error().describe());
 }
 
+bool is_reset(const TrappedCall &call) {
+  return call.command == VFIO_DEVICE_GET_PCI_HOT_RESET_INFO ||
+         call.command == VFIO_DEVICE_PCI_HOT_RESET;
+}
+
+/// What our own filter traps. Somebody else's may trap anything, such as a container's ioctls of
+/// the same numbers.
+bool is_ours(const TrappedCall &call) {
+  return call.is_ioctl &&
+         (call.command == KVM_SET_DEVICE_ATTR || call.command == VFIO_IOMMU_DIRTY_PAGES ||
+          (is_reset(call) && call.file.value >= client::least_supervised.value));
+}
+
 void serve(const Listener &listener, KvmRegistrations &kvm, client::ClientAreas &areas,
            const std::filesystem::path &node, const TrappedCall &call) {
+  if (listener.loses_calls())
+    return listener.let_through(call); // Or it would come again and again.
   if (call.command == VFIO_IOMMU_DIRTY_PAGES) {
     put_container_back(listener, call, areas, node);
     return listener.let_through(call);
   }
-  const bool answered = call.command == KVM_SET_DEVICE_ATTR ? kvm.serve(listener, call, areas)
-                                                            : serve_reset(listener, call, areas);
+  const bool answered =
+      is_reset(call) ? serve_reset(listener, call, areas) : kvm.serve(listener, call, areas);
   if (!answered)
     listener.let_through(call);
 }
@@ -118,15 +134,24 @@ void serve(const Listener &listener, KvmRegistrations &kvm, client::ClientAreas 
   constexpr std::chrono::milliseconds forever{-1};
   KvmRegistrations kvm;
   client::ClientAreas areas;
+  constexpr int most_at_once = 64;
+  constexpr std::chrono::milliseconds pause{10};
   std::atomic<int> being_served = 0; // Each may leave something to look after.
   for (;;) {
+    if (being_served >= most_at_once) { // They may wait for their clients: so must the others.
+      std::this_thread::sleep_for(pause);
+      continue;
+    }
     const bool look_after = being_served != 0;
     const auto news = listener.wait(kvm.prune() || look_after ? glance : forever);
     if (news == Listener::News::end)
       end_when_all_is_returned(kvm);
     if (news != Listener::News::call)
       continue;
-    if (const auto call = listener.take()) {
+    const auto call = listener.take();
+    if (call && !is_ours(*call)) {
+      listener.let_through(*call);
+    } else if (call) {
       ++being_served;
       std::thread([&listener, &kvm, &areas, &node, &being_served, call = *call] {
         serve(listener, kvm, areas, node, call);
@@ -159,6 +184,10 @@ struct Introduction {
 }
 
 } // namespace
+
+void supervise(Fd listener, const std::filesystem::path &node) {
+  serve_until_nobody_is_left(Listener(std::move(listener)), node);
+}
 
 Result<Supervisor> Supervisor::start(const std::filesystem::path &node) {
   std::array<int, 2> pair{};

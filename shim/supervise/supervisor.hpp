@@ -12,6 +12,13 @@
 
 namespace vfio_shim::supervise {
 
+/// Supervises whoever the filter behind @p listener is for, until nobody is left, and ends this
+/// process. @param node The daemon's container node.
+///
+/// The filter may be anybody's, and trap what it likes: calls that are none of ours go on in the
+/// kernel.
+[[noreturn]] void supervise(Fd listener, const std::filesystem::path &node);
+
 /// Answers what a program asks of others than our files: of KVM and of a device's bus about groups,
 /// and of an iommufd in a container's place (`--express`) about dirty pages. Lives as long as there
 /// is a process that was started under it.

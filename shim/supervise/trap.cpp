@@ -93,7 +93,9 @@ std::optional<TrappedCall> Listener::take() const {
                      .thread = Tid{static_cast<int>(notification.pid)},
                      .file = ClientFd{static_cast<int>(notification.data.args[0])},
                      .command = static_cast<unsigned int>(notification.data.args[1]),
-                     .argument = notification.data.args[2]};
+                     .argument = notification.data.args[2],
+                     .is_ioctl = notification.data.arch == AUDIT_ARCH_X86_64 &&
+                                 notification.data.nr == SYS_ioctl};
 }
 
 bool Listener::waits(const TrappedCall &call) const {

@@ -7,8 +7,10 @@
 #include "vfio_shim/result.hpp"
 #include "vfio_shim/units.hpp"
 
+#include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <memory>
 #include <optional>
 
 namespace vfio_shim::supervise {
@@ -19,8 +21,9 @@ namespace vfio_shim::supervise {
 ///
 /// All other calls pass a seccomp filter, whose answer for all but ioctl() the kernel knows in
 /// advance. The two reset ioctls share their numbers with VFIO_IOMMU_GET_INFO and
-/// VFIO_IOMMU_MAP_DMA, which is why only high descriptors are looked at. Needs CAP_SYS_ADMIN, sets
-/// no no_new_privs. If nobody listens any more, the trapped calls fail with ENOSYS.
+/// VFIO_IOMMU_MAP_DMA, which is why only high descriptors are looked at. Needs CAP_SYS_ADMIN, or
+/// no_new_privs, which it does not set. If nobody listens any more, the trapped calls fail with
+/// ENOSYS.
 ///
 /// @return The listener. EBUSY: a filter with a listener is there already.
 Result<Fd> trap_ioctls();
@@ -35,6 +38,7 @@ struct TrappedCall {
   ClientFd file;
   unsigned int command = 0;
   std::uint64_t argument = 0;
+  bool is_ioctl = true; ///< No: somebody else's filter has trapped another system call.
 };
 
 /// The end of a trap at which its calls arrive. Thread-safe.
@@ -46,6 +50,15 @@ public:
 
   /// @return end: there is no process left that could call.
   News wait(std::chrono::milliseconds patience) const;
+
+  /// Whether its calls do not wait until they are answered, once they were taken: the filter lacks
+  /// SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV. To interrupt such a call's thread loses the call,
+  /// which comes again: no such thread can be borrowed.
+  bool loses_calls() const { return *losses_ >= enough_losses; }
+  /// A call was lost, or was not. One may be lost because its thread was killed, whose id another
+  /// one has by now; several in a row may not. @return Whether it has just turned out so.
+  bool note_lost_call() const { return ++*losses_ == enough_losses; }
+  void note_kept_call() const { *losses_ = 0; }
 
   /// Takes a call. Nothing if its thread was killed meanwhile.
   std::optional<TrappedCall> take() const;
@@ -72,7 +85,10 @@ public:
   void let_through(const TrappedCall &call) const;
 
 private:
+  static constexpr int enough_losses = 5;
+
   Fd file_;
+  std::shared_ptr<std::atomic<int>> losses_ = std::make_shared<std::atomic<int>>(0);
 };
 
 } // namespace vfio_shim::supervise

@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include <sys/mman.h>
@@ -18,6 +19,7 @@
 #include "child.h"
 #include "daemon.h"
 #include "doomed_daemon.h"
+#include "machine.h"
 #include "own_state.h"
 #include "patience.h"
 #include "suite.h"
@@ -137,6 +139,7 @@ struct Kept {
 
   Container container;
   Group group;
+  std::optional<Machine> machine;
   std::unique_ptr<Memory> memory;
   vfio_iommu_type1_dma_map map{};
   std::string name;
@@ -172,6 +175,30 @@ TEST_P(DyingDaemon, WhileItHandsADeviceOver) {
                 return std::pair<int, const void *>{kept.group.fd().number(), kept.name.c_str()};
               }},
          3, 101);
+}
+
+TEST_P(DyingDaemon, WhileItTellsKvmOfADevice) {
+  die_in({.request = VFIO_GROUP_GET_DEVICE_FD,
+          .prepare =
+              [](const PciDevice &device) {
+                Kept &kept = keep(device);
+                kept.machine.emplace();
+                kept.name = device.address;
+                return std::pair<int, const void *>{kept.group.fd().number(), kept.name.c_str()};
+              }},
+         307, 97);
+}
+
+TEST_P(DyingDaemon, WhileItTakesADeviceFromKvm) {
+  die_in({.request = VFIO_GROUP_UNSET_CONTAINER,
+          .prepare =
+              [](const PciDevice &device) {
+                Kept &kept = keep(device);
+                kept.machine.emplace();
+                kept.group.device(device.address).close();
+                return std::pair<int, const void *>{kept.group.fd().number(), nullptr};
+              }},
+         9, 61);
 }
 
 TEST_P(DyingDaemon, InAClientsFirstMapOfPrivateMemory) {

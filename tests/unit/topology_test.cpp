@@ -1,8 +1,13 @@
 // SPDX-License-Identifier: MIT
+#include "topology/coherency.hpp"
 #include "topology/device_file.hpp"
 
 #include "vfio_shim/fd.hpp"
 #include "vfio_shim/topology.hpp"
+
+#include <filesystem>
+#include <fstream>
+#include <string>
 
 #include <gtest/gtest.h>
 #include <sys/resource.h>
@@ -26,6 +31,28 @@ protected:
     sysfs.add_cdev(name, cdev);
   }
 };
+
+class Coherency : public TopologyTest {
+protected:
+  /// Whether it is enforced, if the IOMMU says @p text in its @p attribute.
+  bool is_enforced(const std::string &attribute, const std::string &text) const {
+    const auto file = sysfs.roots().sys / "bus/pci/devices/0000:00:03.0/iommu" / attribute;
+    std::filesystem::create_directories(file.parent_path());
+    std::ofstream(file) << text;
+    return enforces_coherency("0000:00:03.0", sysfs.roots());
+  }
+};
+
+TEST_F(Coherency, IsEnforcedByIntelsIommusThatCanSnoop) {
+  EXPECT_FALSE(enforces_coherency("0000:00:03.0", sysfs.roots()));
+  EXPECT_FALSE(is_enforced("intel-iommu/ecap", "f00f4e\n"));
+  EXPECT_TRUE(is_enforced("intel-iommu/ecap", "f020df\n"));
+  EXPECT_FALSE(is_enforced("intel-iommu/ecap", "?\n"));
+}
+
+TEST_F(Coherency, IsEnforcedByAmdsIommus) {
+  EXPECT_TRUE(is_enforced("amd-iommu/cap", "0\n"));
+}
 
 class Scan : public TopologyTest {};
 

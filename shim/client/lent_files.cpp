@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
-#include "supervise/lent_files.hpp"
+#include "client/lent_files.hpp"
 
 #include "topology/device_file.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <thread>
@@ -15,7 +16,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-namespace vfio_shim::supervise {
+namespace vfio_shim::client {
 
 namespace {
 
@@ -56,16 +57,27 @@ Result<LentFiles::Watched> LentFiles::open_watched(const Fd &original) const {
   ::unlinkat(directory_.get(), name, 0);
   if (!file)
     return fail(error, "opening the node");
+  const auto watch = this->watch(file);
+  if (!watch)
+    return pass_on(watch);
+  return Watched{.file = std::move(file), .watch = *watch};
+}
+
+Result<int> LentFiles::watch(const Fd &file) const {
   const int watch = ::inotify_add_watch(events_.get(), link_to(file).c_str(), IN_CLOSE);
   if (watch < 0)
     return fail_errno("inotify_add_watch");
-  return Watched{.file = std::move(file), .watch = watch};
+  return watch;
+}
+
+/// With the lock held.
+void LentFiles::note_lent(int watch, Lent lent) {
+  lent_[watch] = std::make_shared<Lent>(std::move(lent));
 }
 
 Result<std::shared_ptr<const DeviceFiles>>
-LentFiles::lend(const topology::Group &group, const Fd &group_file, const std::string &borrower) {
-  const auto node =
-      std::make_shared<const Fd>(::open(link_to(group_file).c_str(), O_PATH | O_CLOEXEC));
+LentFiles::lend(const topology::Group &group, const std::string &borrower,
+                const std::shared_ptr<const Fd> &group_node) {
   auto files = std::make_shared<DeviceFiles>();
   const std::scoped_lock lock(mutex_);
   for (const topology::Device &device : group.devices) {
@@ -80,15 +92,36 @@ LentFiles::lend(const topology::Group &group, const Fd &group_file, const std::s
       continue;
     }
     files->push_back(std::move(watched->file));
-    lent_[watched->watch] =
-        std::make_shared<Lent>(Lent{.in_use = files,
-                                    .group_node = node,
-                                    .what = fmt::format("{} (group {}), which KVM was given for {}",
-                                                        device.name, group.id.value, borrower),
-                                    .due = {},
-                                    .missed = false});
+    note_lent(watched->watch, {.in_use = files,
+                               .group = group.id,
+                               .group_node = group_node,
+                               .what = fmt::format("{} (group {}), which KVM was given for {}",
+                                                   device.name, group.id.value, borrower),
+                               .due = {},
+                               .missed = false});
   }
   return files;
+}
+
+std::shared_ptr<const DeviceFiles> LentFiles::adopt(DeviceFiles files, GroupId group,
+                                                    const std::string &borrower) {
+  auto adopted = std::make_shared<const DeviceFiles>(std::move(files));
+  const std::scoped_lock lock(mutex_);
+  for (const Fd &file : *adopted) {
+    const auto watch = this->watch(file);
+    if (watch)
+      note_lent(*watch, {.in_use = adopted,
+                         .group = group,
+                         .group_node = nullptr,
+                         .what = fmt::format("of group {}, which KVM was given for {}", group.value,
+                                             borrower),
+                         .due = {},
+                         .missed = false});
+    else
+      spdlog::warn("nobody will notice if {} keeps a file of group {}: {}", borrower, group.value,
+                   watch.error().describe());
+  }
+  return adopted;
 }
 
 void LentFiles::note_returned() {
@@ -116,10 +149,25 @@ bool LentFiles::look_after() {
       spdlog::warn("somebody has kept a file of device {}: nobody gets the group until it is "
                    "closed",
                    lent->what);
-      std::thread(keep_group, lent).detach();
+      if (lent->group_node)
+        std::thread(keep_group, lent).detach();
     }
   }
   return !lent_.empty();
+}
+
+bool LentFiles::awaits_any() {
+  const std::scoped_lock lock(mutex_);
+  return std::ranges::any_of(lent_,
+                             [](const auto &entry) { return entry.second->in_use.expired(); });
+}
+
+bool LentFiles::is_missing(GroupId group) {
+  const std::scoped_lock lock(mutex_);
+  note_returned();
+  return std::ranges::any_of(lent_, [group](const auto &entry) {
+    return entry.second->missed && entry.second->group == group;
+  });
 }
 
 /// Opens the group's node as soon as it can be opened, and closes it when the file has come back.
@@ -133,4 +181,4 @@ void LentFiles::keep_group(const std::shared_ptr<Lent> &lent) {
   }
 }
 
-} // namespace vfio_shim::supervise
+} // namespace vfio_shim::client
