@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "client/lent_files.hpp"
 
+#include "client/process_handle.hpp"
 #include "topology/device_file.hpp"
 
 #include <algorithm>
@@ -40,8 +41,18 @@ std::string link_to(const Fd &file) {
 
 } // namespace
 
-LentFiles::LentFiles()
-    : directory_(make_file_system()), events_(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK)) {}
+/// With the lock held.
+Result<void> LentFiles::prepare() {
+  if (!directory_)
+    directory_ = make_file_system();
+  if (!directory_)
+    return fail_for_want_of_descriptors("a file system for nodes");
+  if (!events_)
+    events_.reset(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
+  if (!events_)
+    return fail_for_want_of_descriptors("inotify_init1");
+  return {};
+}
 
 /// Opens the device that @p original is an open file of on a node of its own, and watches that.
 /// Only root can open the node again (/proc/self/fd): so one open file is all that can be closed on
@@ -80,17 +91,14 @@ LentFiles::lend(const topology::Group &group, const std::string &borrower,
                 const std::shared_ptr<const Fd> &group_node) {
   auto files = std::make_shared<DeviceFiles>();
   const std::scoped_lock lock(mutex_);
+  VFIO_SHIM_TRY(prepare());
   for (const topology::Device &device : group.devices) {
     auto original = topology::open_cdev(device);
     if (!original)
       return pass_on(original);
     auto watched = open_watched(*original); // Until then its number is this device's.
-    if (!watched) {
-      spdlog::warn("nobody will notice if {} keeps a file of device {}: {}", borrower, device.name,
-                   watched.error().describe());
-      files->push_back(std::move(*original));
-      continue;
-    }
+    if (!watched)
+      return pass_on(watched);
     files->push_back(std::move(watched->file));
     note_lent(watched->watch, {.in_use = files,
                                .group = group.id,
@@ -107,8 +115,9 @@ std::shared_ptr<const DeviceFiles> LentFiles::adopt(DeviceFiles files, GroupId g
                                                     const std::string &borrower) {
   auto adopted = std::make_shared<const DeviceFiles>(std::move(files));
   const std::scoped_lock lock(mutex_);
+  const auto prepared = prepare();
   for (const Fd &file : *adopted) {
-    const auto watch = this->watch(file);
+    const auto watch = prepared ? this->watch(file) : pass_on(prepared);
     if (watch)
       note_lent(*watch, {.in_use = adopted,
                          .group = group,
@@ -125,6 +134,8 @@ std::shared_ptr<const DeviceFiles> LentFiles::adopt(DeviceFiles files, GroupId g
 }
 
 void LentFiles::note_returned() {
+  if (!events_)
+    return;
   alignas(inotify_event) std::array<char, 4096> buffer{};
   for (ssize_t size = 0; (size = ::read(events_.get(), buffer.data(), buffer.size())) > 0;)
     for (ssize_t at = 0; at < size;) {

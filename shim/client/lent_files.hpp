@@ -35,9 +35,8 @@ using DeviceFiles = std::vector<Fd>;
 /// Thread-safe. Must not end before the process.
 class LentFiles {
 public:
-  LentFiles();
-
   /// Opens the devices of @p group. They are to be returned when nobody uses the result any more.
+  /// @return ENFILE, ENOMEM: they cannot be watched, so they are not lent.
   /// @param borrower Who gets them, for the log.
   /// @param group_node Names the group's node, if that is to be kept open.
   Result<std::shared_ptr<const DeviceFiles>>
@@ -76,15 +75,17 @@ private:
     int watch;
   };
 
+  Result<void> prepare();
   Result<Watched> open_watched(const Fd &original) const;
   Result<int> watch(const Fd &file) const;
   void note_lent(int watch, Lent lent);
   void note_returned();
   static void keep_group(const std::shared_ptr<Lent> &lent);
 
-  Fd directory_; ///< Of the file system. Nothing: there are no private nodes.
+  std::mutex mutex_; ///< Guards what follows.
+  // Made when first needed: root has few instances of inotify, and strangers have supervisors.
+  Fd directory_; ///< Of the file system.
   Fd events_;
-  std::mutex mutex_;                          ///< Guards what follows.
   std::map<int, std::shared_ptr<Lent>> lent_; ///< By the watches on their nodes.
 };
 

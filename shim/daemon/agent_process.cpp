@@ -10,6 +10,7 @@
 
 #include <spawn.h>
 #include <spdlog/spdlog.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -70,11 +71,15 @@ Result<AgentProcess> AgentProcess::start(const std::string &prefix) {
                       std::string(spdlog::level::to_string_view(spdlog::get_level()).data())});
   if (!pid)
     return pass_on(pid);
-  return AgentProcess(*pid, std::move(path));
+  // Without one its end goes unnoticed.
+  Fd process{static_cast<int>(::syscall(SYS_pidfd_open, *pid, 0U))};
+  return AgentProcess(*pid, std::move(process), std::move(path));
 }
 
 AgentProcess::AgentProcess(AgentProcess &&other) noexcept
-    : pid_(std::exchange(other.pid_, 0)), socket_(std::move(other.socket_)) {}
+    : pid_(std::exchange(other.pid_, 0)),
+      process_(std::move(other.process_)),
+      socket_(std::move(other.socket_)) {}
 
 AgentProcess::~AgentProcess() {
   if (pid_ == 0)

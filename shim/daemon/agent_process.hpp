@@ -3,10 +3,12 @@
 /// The process beside a worker that supervises programs of others.
 #pragma once
 
+#include "vfio_shim/fd.hpp"
 #include "vfio_shim/result.hpp"
 
 #include <filesystem>
 #include <string>
+#include <utility>
 
 #include <sys/types.h>
 
@@ -29,10 +31,15 @@ public:
   /// Ends it, and removes its socket.
   ~AgentProcess();
 
+  /// A pidfd, readable when the agent has ended.
+  const Fd &process() const { return process_; }
+
 private:
-  AgentProcess(pid_t pid, std::filesystem::path socket) : pid_(pid), socket_(std::move(socket)) {}
+  AgentProcess(pid_t pid, Fd process, std::filesystem::path socket)
+      : pid_(pid), process_(std::move(process)), socket_(std::move(socket)) {}
 
   pid_t pid_;
+  Fd process_;
   std::filesystem::path socket_;
 };
 

@@ -152,17 +152,56 @@ private:
   std::string trouble_; ///< The last one that was logged; "" if all is well.
 };
 
+/// The agent, if the daemon is to have one. Its own work does not depend on it.
+class Agent {
+public:
+  explicit Agent(const DaemonOptions &options) : options_(options) { start(); }
+
+  /// Readable when the agent has ended; -1: that cannot be told.
+  int fd() const { return process_ ? process_->process().get() : -1; }
+
+  /// It has ended: another one takes its place. Its supervisors go on.
+  void restart() {
+    const bool lived = Clock::now() - since_ > shortest_life;
+    spdlog::error("the agent has ended{}",
+                  lived ? "; another one takes its place"
+                        : " at once: nobody can have programs supervised any more");
+    process_.reset();
+    if (lived)
+      start();
+  }
+
+private:
+  using Clock = std::chrono::steady_clock;
+  static constexpr std::chrono::seconds shortest_life{1};
+
+  void start() {
+    since_ = Clock::now();
+    if (!options_.supervise_others)
+      return;
+    if (auto agent = AgentProcess::start(options_.server.prefix))
+      process_.emplace(std::move(*agent));
+    else
+      spdlog::error("nobody can have programs supervised: {}", agent.error().describe());
+  }
+
+  const DaemonOptions &options_;
+  std::optional<AgentProcess> process_;
+  Clock::time_point since_;
+};
+
 /// @param complete Whether all nodes are there.
 Told serve_until_told(cuse::Server &server, Follower &follower, bool complete,
-                      HotplugMonitor &hotplug, const Fd &signals) {
+                      HotplugMonitor &hotplug, const Fd &signals, Agent &agent) {
   constexpr int idle_check_ms = 20;
   // A node cannot be made while the one before it, of a device that was there a moment ago, is on
   // its way out: a worker may be at the end of its last call. Or there are no descriptors.
   constexpr int retry_ms = 100;
   constexpr int quick_retries = 50;
   constexpr int slow_retry_ms = 1000;
-  std::array<pollfd, 2> events{{{.fd = signals.get(), .events = POLLIN, .revents = 0},
-                                {.fd = hotplug.fd(), .events = POLLIN, .revents = 0}}};
+  std::array<pollfd, 3> events{{{.fd = signals.get(), .events = POLLIN, .revents = 0},
+                                {.fd = hotplug.fd(), .events = POLLIN, .revents = 0},
+                                {.fd = agent.fd(), .events = POLLIN, .revents = 0}}};
   bool end_when_idle = false;
   int quick = quick_retries;
   while (!end_when_idle || server.in_use()) {
@@ -178,6 +217,10 @@ Told serve_until_told(cuse::Server &server, Follower &follower, bool complete,
       if (signal.ssi_signo != SIGUSR1)
         return Told::to_end;
       end_when_idle = true;
+    }
+    if ((events[2].revents & POLLIN) != 0) {
+      agent.restart();
+      events[2].fd = agent.fd();
     }
     const bool changed = (events[1].revents & POLLIN) != 0;
     if (changed) {
@@ -288,17 +331,6 @@ void say_that_it_serves(const Shared &shared, const cuse::Server &server, bool t
     options.ready();
 }
 
-/// The daemon's own work does not depend on it.
-std::optional<AgentProcess> start_agent(const DaemonOptions &options) {
-  if (!options.supervise_others)
-    return std::nullopt;
-  auto agent = AgentProcess::start(options.server.prefix);
-  if (agent)
-    return std::move(*agent);
-  spdlog::error("nobody can have programs supervised: {}", agent.error().describe());
-  return std::nullopt;
-}
-
 /// The life of one worker. @return An error whose `where` is one line for people.
 Result<void> work(const Shared &shared, keeper::Inheritance inheritance) {
   const auto &options = shared.options;
@@ -362,10 +394,11 @@ Result<void> work(const Shared &shared, keeper::Inheritance inheritance) {
           has_numbers ? Result<void>{} : store->keep_as(numbers_name, shared.numbers.lock_file());
       !kept)
     return given_up(kept.error());
-  auto agent = start_agent(options);
+  std::optional<Agent> agent(options);
   store->tell(keeper::ready_line);
   say_that_it_serves(shared, **server, taken_over, pause);
-  if (serve_until_told(**server, follower, complete, *hotplug, *signals) == Told::to_make_way)
+  if (serve_until_told(**server, follower, complete, *hotplug, *signals, *agent) ==
+      Told::to_make_way)
     make_way(**server, **observing);
   store->tell(keeper::stopping_line);
   agent.reset();

@@ -44,7 +44,8 @@ public:
   bool has_room_for(uid_t user) const {
     const auto of_user =
         std::ranges::count(users_, user, [](const auto &entry) { return entry.second; });
-    return users_.size() < limits_.total &&
+    const std::size_t room = user == 0 ? limits_.total : limits_.total - limits_.of_root;
+    return users_.size() < room &&
            (user == 0 || static_cast<std::size_t>(of_user) < limits_.per_user);
   }
   void add(pid_t process, uid_t user) { users_.emplace(process, user); }

@@ -15,6 +15,7 @@ namespace vfio_shim::supervise {
 struct AgentLimits {
   std::size_t per_user = 64; ///< Root has no limit of its own.
   std::size_t total = 1024;
+  std::size_t of_root = 128; ///< Of these. What starts root's containers must not be kept waiting.
 };
 
 /// A socket that everybody may connect to, in the place of one that is there.

@@ -2,6 +2,7 @@
 #include "supervise/container_profile.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -42,7 +43,10 @@ bool take_ioctl_out(Json &rule) {
     else
       others.push_back(name);
   }
-  const bool conditional = rule.contains("args") && !rule["args"].empty();
+  const bool conditional =
+      std::ranges::any_of(std::array{"args", "includes", "excludes"}, [&rule](const char *key) {
+        return rule.contains(key) && !rule[key].empty();
+      });
   if (!had_it || conditional || rule.value("action", Json()) != allow)
     return false;
   rule["names"] = std::move(others);

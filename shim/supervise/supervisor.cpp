@@ -13,6 +13,7 @@
 #include <chrono>
 #include <csignal>
 #include <optional>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -134,7 +135,7 @@ void serve(const Listener &listener, KvmRegistrations &kvm, client::ClientAreas 
   constexpr std::chrono::milliseconds forever{-1};
   KvmRegistrations kvm;
   client::ClientAreas areas;
-  constexpr int most_at_once = 64;
+  constexpr int most_at_once = 8; // Programs name their groups one after the other.
   constexpr std::chrono::milliseconds pause{10};
   std::atomic<int> being_served = 0; // Each may leave something to look after.
   for (;;) {
@@ -153,10 +154,15 @@ void serve(const Listener &listener, KvmRegistrations &kvm, client::ClientAreas 
       listener.let_through(*call);
     } else if (call) {
       ++being_served;
-      std::thread([&listener, &kvm, &areas, &node, &being_served, call = *call] {
-        serve(listener, kvm, areas, node, call);
+      try {
+        std::thread([&listener, &kvm, &areas, &node, &being_served, call = *call] {
+          serve(listener, kvm, areas, node, call);
+          --being_served;
+        }).detach();
+      } catch (const std::system_error &) { // No thread is to be had.
         --being_served;
-      }).detach();
+        listener.let_through(*call);
+      }
     }
   }
 }

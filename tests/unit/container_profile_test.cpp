@@ -51,7 +51,10 @@ TEST(ContainerProfile, NeedsOneThatLetsIoctlsPass) {
   for (const char *text : {"[]", "{}", R"({"defaultAction": "SCMP_ACT_ERRNO"})",
                            R"({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": 1})",
                            R"({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [
-                               {"names": ["ioctl"], "action": "SCMP_ACT_ALLOW", "args": [{}]}]})"}) {
+                               {"names": ["ioctl"], "action": "SCMP_ACT_ALLOW", "args": [{}]}]})",
+                           R"({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [
+                               {"names": ["ioctl"], "action": "SCMP_ACT_ALLOW",
+                                "includes": {"caps": ["CAP_SYS_ADMIN"]}}]})"}) {
     const auto profile = container_profile(Json::parse(text), "/run/agent");
     ASSERT_FALSE(profile) << text;
     EXPECT_EQ(profile.error().code, EINVAL);
